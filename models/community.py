@@ -1,0 +1,30 @@
+"""小区: the unit of tenancy; every row of daily work belongs to one."""
+
+from tortoise import fields
+from tortoise.queryset import QuerySet
+
+from models.access import Act, Actor
+from models.base import Row
+
+
+class Community(Row):
+    """A community and its settings."""
+
+    organization_id = fields.UUIDField(db_index=True)
+    name = fields.CharField(max_length=100)
+    code = fields.CharField(max_length=16)  # short and unique in the organization; stands in receipt numbers
+    address = fields.CharField(max_length=200, default="")
+    timezone = fields.CharField(max_length=64, default="Asia/Shanghai")
+    merchant_account_id = fields.UUIDField(null=True)  # where fee items without one of their own are paid
+    oldest_arrears_first = fields.BooleanField(default=False)
+    payment_minutes = fields.IntField(default=30)  # how long an opened payment can be paid at WeChat
+
+    class Meta:
+        table = "communities"
+
+    @classmethod
+    def visible_to(cls, actor: Actor) -> QuerySet["Community"]:
+        """Staff: where they hold a role. Residents: every community of the company (they choose one to join)."""
+        if actor.is_staff:
+            return cls.filter(id__in=actor.community_ids(Act.COMMUNITY_READ))
+        return cls.filter(organization_id=actor.organization_id)

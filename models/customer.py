@@ -1,0 +1,49 @@
+"""业主/客户: who is on the register and may owe; not who signs in."""
+
+from enum import StrEnum
+
+from tortoise import fields
+from tortoise.queryset import QuerySet
+
+from models.access import Act, Actor
+from models.base import Row
+
+PHONE_CONTEXT = "phone"  # one context for all tables: the blind index must match across them
+ID_NUMBER_CONTEXT = "customers.id_number"
+
+
+class CustomerKind(StrEnum):
+    """Person or company."""
+
+    PERSON = "person"
+    COMPANY = "company"
+
+
+class Customer(Row):
+    """A person or company registered with an organization. Phone and ID number are encrypted at rest."""
+
+    organization_id = fields.UUIDField(db_index=True)
+    kind = fields.CharEnumField(CustomerKind, max_length=32)
+    name = fields.CharField(max_length=100)
+    phone_cipher = fields.TextField(null=True)
+    phone_index = fields.CharField(max_length=64, null=True)
+    phone_masked = fields.CharField(max_length=16, default="")
+    id_number_cipher = fields.TextField(null=True)
+
+    class Meta:
+        table = "customers"
+
+    @classmethod
+    def visible_to(cls, actor: Actor) -> QuerySet["Customer"]:
+        """Staff who may read a register of the organization, for customers with an occupancy there or none yet."""
+        from models.occupancy import Occupancy
+        from tortoise.expressions import Q, Subquery
+
+        communities = actor.community_ids(Act.REGISTER_READ)
+        there = Occupancy.filter(community_id__in=communities).values("customer_id")
+        anywhere = Occupancy.filter(organization_id=actor.organization_id).values("customer_id")
+        if not communities:
+            return cls.filter(id=None)
+        return cls.filter(organization_id=actor.organization_id).filter(
+            Q(id__in=Subquery(there)) | ~Q(id__in=Subquery(anywhere))
+        )

@@ -1,0 +1,68 @@
+"""How the tables are reached: the list of model modules, and the pool that the process opens and closes."""
+
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tortoise import Tortoise
+
+MODULES = [
+    f"models.{name}"
+    for name in (
+        "organization", "wechat_app", "community", "room", "customer", "occupancy", "resident", "staff", "session",
+        "merchant_account", "fee_item", "bill", "payment", "ledger", "notification", "receipt", "message",
+        "discrepancy", "audit", "idempotency", "installation",
+    )
+]  # fmt: skip
+APP_ROLE = "linli_app"
+
+
+def credentials(url: str) -> dict[str, Any]:
+    """asyncpg's parts of a ``postgresql://user:password@host:port/database?host=/socket/folder`` URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ValueError("DATABASE_URL must begin with postgresql://")
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    found: dict[str, Any] = {
+        "host": query.get("host") or parts.hostname or "127.0.0.1",
+        "port": int(query.get("port") or parts.port or 5432),
+        "user": unquote(parts.username or query.get("user") or "postgres"),
+        "password": unquote(parts.password) if parts.password else None,
+        "database": unquote(parts.path.lstrip("/")) or "postgres",
+    }
+    if "sslmode" in query:
+        found["ssl"] = query["sslmode"]
+    return found
+
+
+def config(url: str, *, owner: bool = False, pool_size: int = 16) -> dict[str, Any]:
+    """Tortoise's configuration. Unless ``owner``, every session takes the role that owns nothing.
+
+    Waiting is bounded: a lock for 5 s, a statement for 30 s; a session that idles inside a transaction is ended.
+    """
+    settings = {"timezone": "UTC", "application_name": "linli"}
+    if not owner:
+        settings |= {
+            "role": APP_ROLE,
+            "lock_timeout": "5s",
+            "statement_timeout": "30s",
+            "idle_in_transaction_session_timeout": "60s",
+        }
+    options = {"minsize": 1, "maxsize": pool_size, "server_settings": settings, "command_timeout": None if owner else 35}
+    return {
+        "connections": {
+            "default": {"engine": "tortoise.backends.asyncpg", "credentials": credentials(url) | options}
+        },
+        "apps": {"linli": {"models": MODULES, "default_connection": "default", "migrations": "migrations"}},
+        "use_tz": True,
+        "timezone": "UTC",
+    }
+
+
+async def connect(url: str, *, owner: bool = False, pool_size: int = 16) -> None:
+    """Open the pool for this process."""
+    await Tortoise.init(config=config(url, owner=owner, pool_size=pool_size), _enable_global_fallback=True)
+
+
+async def disconnect() -> None:
+    """Close the pool."""
+    await Tortoise.close_connections()

@@ -1,0 +1,57 @@
+"""差错: cases that finance must look at."""
+
+from enum import StrEnum
+
+from tortoise import fields
+from tortoise.queryset import QuerySet
+
+from kit.state_machine import StateMachine
+from models.access import Act, Actor
+from models.base import Row, json_field
+
+
+class DiscrepancyKind(StrEnum):
+    """What does not agree."""
+
+    DOUBTFUL_NOTICE = "doubtful_notice"  # a signed callback whose facts are not those of our order
+    SUSPENSE = "suspense"  # money at WeChat that does not fit its order; it lies in suspense
+    SURPLUS = "surplus"  # money that came for bills that no longer needed it
+
+
+class DiscrepancyState(StrEnum):
+    """The life of a case."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+
+
+DISCREPANCY_MACHINE = StateMachine(
+    noun="discrepancy",
+    moves={DiscrepancyState.OPEN: (DiscrepancyState.RESOLVED,)},
+    required={DiscrepancyState.RESOLVED: ("resolved_at", "resolution")},
+)
+
+
+class Discrepancy(Row):
+    """One case. Unique: (kind, source): a repeat of the same trouble is the same case."""
+
+    organization_id = fields.UUIDField()
+    community_id = fields.UUIDField()
+    kind = fields.CharEnumField(DiscrepancyKind, max_length=32)
+    source_id = fields.UUIDField()  # the payment attempt
+    payment_id = fields.UUIDField()
+    amount_fen = fields.BigIntField()
+    facts = json_field()  # what was expected and what came
+    state = fields.CharEnumField(DiscrepancyState, max_length=32, default=DiscrepancyState.OPEN)
+    resolved_at = fields.DatetimeField(null=True)
+    resolved_by_staff_id = fields.UUIDField(null=True)  # null: by itself, when WeChat was asked
+    resolution = fields.CharField(max_length=200, null=True)
+
+    class Meta:
+        table = "discrepancies"
+        unique_together = (("kind", "source_id"),)
+
+    @classmethod
+    def visible_to(cls, actor: Actor) -> QuerySet["Discrepancy"]:
+        """Finance and auditors of the community."""
+        return cls.filter(community_id__in=actor.community_ids(Act.DISCREPANCY_READ))

@@ -1,0 +1,92 @@
+"""The journal (分录), its accounts, and the allocations that say which fen paid which bill line."""
+
+from enum import StrEnum
+
+from tortoise import fields
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
+
+from kit import clock
+from models.access import Act, Actor
+from models.base import Row
+
+
+class AccountKind(StrEnum):
+    """What an account holds. Cash basis: what is owed is bills, not accounts."""
+
+    WECHAT_CLEARING = "wechat_clearing"  # 微信在途: at WeChat, not yet in the bank; holder = merchant account
+    BANK = "bank"  # 银行存款
+    CASH_ON_HAND = "cash_on_hand"  # 库存现金; holder = shift
+    POS_CLEARING = "pos_clearing"  # POS 在途
+    RECEIVED = "received"  # 已收款: income received for charges
+    PREPAID = "prepaid"  # 预存款; holder = customer
+    DEPOSIT = "deposit"  # 押金; holder = customer
+    SURPLUS = "surplus"  # 溢收款: money that has no bill to go to; holder = customer
+    SUSPENSE = "suspense"  # 待查款: money that fails our checks; holder = merchant account
+    COMMISSION = "commission"  # 手续费
+    REFUND_PENDING = "refund_pending"  # 退款在途
+
+
+class Account(Row):
+    """One account of one legal entity in one community. Unique: (legal entity, community, kind, holder)."""
+
+    organization_id = fields.UUIDField()
+    community_id = fields.UUIDField()
+    legal_entity_id = fields.UUIDField()
+    kind = fields.CharEnumField(AccountKind, max_length=32)
+    holder_id = fields.UUIDField(null=True)
+
+    class Meta:
+        table = "accounts"
+
+
+class EntryKind(StrEnum):
+    """Why money moved. (kind, source id, leg) is unique: the same event posts once, whatever is repeated."""
+
+    PAYMENT = "payment"  # money came for bills; source = payment attempt, a leg per account credited
+    SURPLUS = "surplus"  # of money that came, the part without a bill; source = payment attempt
+    SUSPENSE = "suspense"  # money came that fails our checks; source = payment attempt
+
+
+class Entry(Model):
+    """借 ``debit_account_id`` 贷 ``credit_account_id`` ``amount_fen``: names two accounts and one positive amount, so
+    it cannot be unbalanced. Append-only, by grants and by triggers."""
+
+    id = fields.BigIntField(primary_key=True)
+    community_id = fields.UUIDField()
+    legal_entity_id = fields.UUIDField()
+    kind = fields.CharEnumField(EntryKind, max_length=32)
+    source_id = fields.UUIDField()
+    leg = fields.SmallIntField()
+    debit_account_id = fields.UUIDField(db_index=True)
+    credit_account_id = fields.UUIDField(db_index=True)
+    amount_fen = fields.BigIntField()
+    occurred_at = fields.DatetimeField()  # the channel's time
+    posted_at = fields.DatetimeField(default=clock.now)
+    posted_on = fields.DateField()  # Beijing date of posting, frozen
+
+    class Meta:
+        table = "entries"
+        unique_together = (("kind", "source_id", "leg"),)
+        indexes = (("community_id", "posted_on", "id"),)
+
+    @classmethod
+    def visible_to(cls, actor: Actor) -> QuerySet["Entry"]:
+        """Finance and auditors of the community."""
+        return cls.filter(community_id__in=actor.community_ids(Act.JOURNAL_READ))
+
+
+class Allocation(Model):
+    """Which fen of a payment went to which bill line. Append-only. Unique: (payment, line)."""
+
+    id = fields.BigIntField(primary_key=True)
+    community_id = fields.UUIDField()
+    payment_id = fields.UUIDField()
+    bill_id = fields.UUIDField(db_index=True)
+    bill_line_id = fields.UUIDField()
+    amount_fen = fields.BigIntField()
+    created_at = fields.DatetimeField(default=clock.now)
+
+    class Meta:
+        table = "allocations"
+        unique_together = (("payment_id", "bill_line_id"),)

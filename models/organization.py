@@ -1,0 +1,32 @@
+"""物业公司 and the legal entities (收款主体) that may take money."""
+
+from tortoise import fields
+
+from models.access import Actor
+from models.base import Row
+from tortoise.queryset import QuerySet
+
+
+class Organization(Row):
+    """A property company: the outermost wall; nothing crosses it."""
+
+    name = fields.CharField(max_length=100)
+
+    class Meta:
+        table = "organizations"
+
+
+class LegalEntity(Row):
+    """收款主体: who owns the money. Money of one legal entity never pays another's bill."""
+
+    organization_id = fields.UUIDField(db_index=True)
+    name = fields.CharField(max_length=100)
+    tax_number = fields.CharField(max_length=32, null=True)
+
+    class Meta:
+        table = "legal_entities"
+
+    @classmethod
+    def visible_to(cls, actor: Actor) -> QuerySet["LegalEntity"]:
+        """Staff of the organization."""
+        return cls.filter(organization_id=actor.organization_id) if actor.is_staff else cls.filter(id=None)

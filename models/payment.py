@@ -1,0 +1,161 @@
+"""支付单 and its 支付尝试."""
+
+from enum import StrEnum
+
+from tortoise import fields
+from tortoise.expressions import Q
+from tortoise.queryset import QuerySet
+
+from kit.state_machine import StateMachine
+from models.access import Act, Actor
+from models.base import Row
+from models.merchant_account import MerchantMode
+
+
+class Channel(StrEnum):
+    """How money is sent."""
+
+    WECHAT_JSAPI = "wechat_jsapi"  # 小程序支付
+
+
+class PaymentState(StrEnum):
+    """The life of a payment."""
+
+    OPEN = "open"  # 待支付
+    PAID = "paid"  # 已支付
+    CLOSED = "closed"  # 已关闭: expired, taken over or refused; nothing was paid
+    SUSPENDED = "suspended"  # 待核查: money came that fails our checks; it lies in suspense, finance decides
+
+
+# A closed payment may still become paid or suspended: WeChat's word that money came always wins over our belief that
+# it did not. Paid and suspended are final.
+PAYMENT_MACHINE = StateMachine(
+    noun="payment",
+    moves={
+        PaymentState.OPEN: (PaymentState.PAID, PaymentState.CLOSED, PaymentState.SUSPENDED),
+        PaymentState.CLOSED: (PaymentState.PAID, PaymentState.SUSPENDED),
+    },
+    required={PaymentState.PAID: ("paid_at",), PaymentState.CLOSED: ("closed_at", "close_reason")},
+)
+
+
+class CloseReason(StrEnum):
+    """Why a payment was closed without money."""
+
+    EXPIRED = "expired"  # nobody paid in time
+    REPLACED = "replaced"  # the same payer chose anew
+    TAKEN_OVER = "taken_over"  # another payer took over
+    BILL_CHANGED = "bill_changed"  # a bill was paid otherwise or voided meanwhile
+    REFUSED = "refused"  # WeChat refused to open it
+    CANCELLED = "cancelled"  # the payer gave up
+
+
+class Payment(Row):
+    """One payer pays chosen bills of one debtor, one community and one merchant account, all at once."""
+
+    organization_id = fields.UUIDField()
+    community_id = fields.UUIDField()
+    customer_id = fields.UUIDField()  # the debtor
+    legal_entity_id = fields.UUIDField()
+    merchant_account_id = fields.UUIDField()
+    channel = fields.CharEnumField(Channel, max_length=32)
+    payer_resident_id = fields.UUIDField(null=True, db_index=True)
+    payer_staff_id = fields.UUIDField(null=True)
+    amount_fen = fields.BigIntField()
+    state = fields.CharEnumField(PaymentState, max_length=32, default=PaymentState.OPEN)
+    surplus_fen = fields.BigIntField(default=0)  # of the money that came, what found no bill to go to
+    paid_at = fields.DatetimeField(null=True)  # the channel's time
+    closed_at = fields.DatetimeField(null=True)
+    close_reason = fields.CharEnumField(CloseReason, max_length=32, null=True)
+
+    class Meta:
+        table = "payments"
+        indexes = (("community_id", "created_at", "id"), ("customer_id",))
+
+    @classmethod
+    def visible_to(cls, actor: Actor) -> QuerySet["Payment"]:
+        """Staff who may read payments; residents: what they paid, and what was paid of what they owe."""
+        if actor.is_staff:
+            return cls.filter(community_id__in=actor.community_ids(Act.PAYMENT_READ))
+        return cls.filter(
+            Q(payer_resident_id=actor.id) | Q(customer_id__in=actor.customer_ids),
+            organization_id=actor.organization_id,
+        )
+
+
+class PaymentBill(Row):
+    """A bill chosen in a payment and what of it is to be paid. At most one live row a bill, by a partial index."""
+
+    community_id = fields.UUIDField()
+    payment_id = fields.UUIDField(db_index=True)
+    bill_id = fields.UUIDField(db_index=True)
+    customer_id = fields.UUIDField()  # with legal_entity_id: the database holds payment and bill to the same
+    legal_entity_id = fields.UUIDField()
+    amount_fen = fields.BigIntField()
+    live = fields.BooleanField(default=True)  # while the payment is open
+
+    class Meta:
+        table = "payment_bills"
+        unique_together = (("payment_id", "bill_id"),)
+
+
+class AttemptState(StrEnum):
+    """The life of one order at WeChat."""
+
+    CREATED = "created"  # committed here; WeChat may or may not know it
+    PREPAID = "prepaid"  # WeChat gave a prepay_id
+    PAID = "paid"  # WeChat has the money, posted
+    CLOSED = "closed"  # WeChat confirmed that it cannot be paid any more, or never knew it
+    SUSPENDED = "suspended"  # WeChat has money that fails our checks, posted to suspense
+
+
+UNDECIDED = (AttemptState.CREATED, AttemptState.PREPAID)
+
+ATTEMPT_MACHINE = StateMachine(
+    noun="payment_attempt",
+    moves={
+        AttemptState.CREATED: (
+            AttemptState.PREPAID,
+            AttemptState.PAID,
+            AttemptState.CLOSED,
+            AttemptState.SUSPENDED,
+        ),
+        AttemptState.PREPAID: (AttemptState.PAID, AttemptState.CLOSED, AttemptState.SUSPENDED),
+        AttemptState.CLOSED: (AttemptState.PAID, AttemptState.SUSPENDED),
+    },
+    required={
+        AttemptState.PREPAID: ("prepay_id",),
+        AttemptState.PAID: ("transaction_id", "paid_at", "received_fen"),
+        AttemptState.SUSPENDED: ("received_fen",),
+    },
+)
+
+
+class PaymentAttempt(Row):
+    """One order at WeChat, committed before WeChat hears of it. ``request`` is the exact body that is sent, so that a
+    repeat after a lost answer is identical. Unique: (mchid, out_trade_no); at most one undecided per payment."""
+
+    community_id = fields.UUIDField()
+    payment_id = fields.UUIDField(db_index=True)
+    merchant_account_id = fields.UUIDField()
+    mode = fields.CharEnumField(MerchantMode, max_length=32)
+    mchid = fields.CharField(max_length=32)  # the calling one: sp_mchid in partner mode
+    sub_mchid = fields.CharField(max_length=32, null=True)
+    appid = fields.CharField(max_length=32)  # sp_appid in partner mode
+    sub_appid = fields.CharField(max_length=32, null=True)
+    openid = fields.CharField(max_length=128)
+    out_trade_no = fields.CharField(max_length=32)
+    amount_fen = fields.BigIntField()
+    request = fields.TextField()
+    state = fields.CharEnumField(AttemptState, max_length=32, default=AttemptState.CREATED)
+    prepay_id = fields.CharField(max_length=64, null=True)
+    expires_at = fields.DatetimeField()
+    next_check_at = fields.DatetimeField(null=True)  # when the janitor looks again; null once decided
+    check_count = fields.IntField(default=0)
+    transaction_id = fields.CharField(max_length=32, null=True)
+    received_fen = fields.BigIntField(null=True)
+    paid_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "payment_attempts"
+        unique_together = (("mchid", "out_trade_no"),)

@@ -1,0 +1,100 @@
+"""The only door to a transaction.
+
+A handler is cancelled when its client hangs up. A Tortoise transaction that is cancelled while it opens never gives
+its connection back, and a pool of eight is dead after some thirty hang-ups. So a unit of work runs in a task of its
+own that the caller's cancellation cannot reach; it always ends in commit or rollback.
+"""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+import asyncpg
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.connection import get_connection
+from tortoise.transactions import in_transaction
+
+from kit.errors import Refusal
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_inside: ContextVar[bool] = ContextVar("inside_unit_of_work", default=False)
+_running: set[asyncio.Task[Any]] = set()
+_ATTEMPTS = 3
+_TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class DatabaseBusy(Refusal):
+    """A lock or a connection was not to be had in time; nothing was changed."""
+
+    status = 503
+    zh = "系统繁忙，请稍后再试。您的操作没有生效，不会重复扣款。"
+    en = "The system is busy; nothing was done. Please try again shortly."
+    retry_after_s = 2
+
+
+class NestedUnitOfWork(RuntimeError):
+    """A unit of work was started inside another: the outer one would commit half of its meaning."""
+
+
+def inside_unit_of_work() -> bool:
+    """Whether the running code is inside a transaction. Gateways refuse to be called when it is."""
+    return _inside.get()
+
+
+def connection() -> BaseDBAsyncClient:
+    """The database connection of the running unit of work, or the pool outside of one."""
+    return get_connection("default")
+
+
+async def rows(sql: str, *values: Any) -> list[dict[str, Any]]:
+    """Run one SQL statement with ``$1 …`` values; its rows as dicts (``RETURNING`` included)."""
+    return list(await connection().execute_query_dict(sql, list(values)))
+
+
+async def row(sql: str, *values: Any) -> dict[str, Any] | None:
+    """The first row of ``rows``, or None."""
+    found = await rows(sql, *values)
+    return found[0] if found else None
+
+
+def unit_of_work(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Make ``function`` one transaction: all of it or nothing, finished even if the caller goes away.
+
+    Refuses nesting with NestedUnitOfWork. A deadlock or serialization failure runs it again, at most three times in
+    all, so it must not touch anything outside the database.
+    """
+
+    async def work(*args: P.args, **kwargs: P.kwargs) -> T:
+        _inside.set(True)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with in_transaction("default"):
+                    return await function(*args, **kwargs)
+            except _TRY_AGAIN:
+                if attempt == _ATTEMPTS:
+                    raise DatabaseBusy() from None
+                await asyncio.sleep(0.02 * attempt)
+            except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError) as error:
+                raise DatabaseBusy() from error
+        raise AssertionError("unreachable")
+
+    @functools.wraps(function)
+    async def shielded(*args: P.args, **kwargs: P.kwargs) -> T:
+        if _inside.get():
+            raise NestedUnitOfWork(getattr(function, "__qualname__", repr(function)))
+        task: asyncio.Task[T] = asyncio.get_running_loop().create_task(work(*args, **kwargs))
+        _running.add(task)  # the loop itself keeps only a weak reference
+        task.add_done_callback(_running.discard)
+        return await asyncio.shield(task)
+
+    return shielded
+
+
+async def drain() -> None:
+    """Wait for the units of work whose callers went away; called at shutdown before the pool closes."""
+    while _running:
+        await asyncio.gather(*list(_running), return_exceptions=True)

@@ -1,0 +1,33 @@
+"""小程序: each organization brings its own; an openid means nothing without its app."""
+
+from tortoise import fields
+from tortoise.models import Model
+
+from models.base import Row, json_field
+
+SECRET_CONTEXT = "wechat_apps.secret"
+TOKEN_CONTEXT = "wechat_tokens.token"
+
+
+class WechatApp(Row):
+    """A mini-program. ``templates`` maps our message kinds to the subscription template ids granted to the app."""
+
+    organization_id = fields.UUIDField(db_index=True)
+    appid = fields.CharField(max_length=32, unique=True)
+    name = fields.CharField(max_length=100)
+    secret_cipher = fields.TextField()
+    templates = json_field(default=dict)
+
+    class Meta:
+        table = "wechat_apps"
+
+
+class WechatToken(Model):
+    """The app's present access token, shared by all processes; one row an app, encrypted."""
+
+    app_id = fields.UUIDField(primary_key=True)
+    token_cipher = fields.TextField()
+    expires_at = fields.DatetimeField()
+
+    class Meta:
+        table = "wechat_tokens"
