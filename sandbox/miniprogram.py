@@ -1,0 +1,77 @@
+"""The mini-program server API: always HTTP 200, with ``errcode`` when it refuses."""
+
+from typing import Any
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from kit import strict_json
+from kit.errors import Refusal
+from sandbox import access_token, person, template_message
+from sandbox.answer import json_answer
+from sandbox.context import context_of
+from sandbox.error import ApiError
+
+miniprogram = Blueprint("miniprogram")
+
+
+@miniprogram.get("/sns/jscode2session")
+async def jscode2session(request: Request) -> HTTPResponse:
+    """openid and session_key for a login code."""
+    context = context_of(request)
+    appid = person.check_app(context, request.args.get("appid"), request.args.get("secret"))
+    code = request.args.get("js_code")
+    if not code:
+        raise ApiError(41008, "missing code")
+    if request.args.get("grant_type") != "authorization_code":
+        raise ApiError(40002, "invalid grant_type")
+    return json_answer(person.exchange_login_code(context, appid, code))
+
+
+@miniprogram.post("/cgi-bin/stable_token")
+async def stable_token(request: Request) -> HTTPResponse:
+    """The app's access token."""
+    context, body = context_of(request), _body(request)
+    if body.get("grant_type") != "client_credential":
+        raise ApiError(40002, "invalid grant_type")
+    appid = person.check_app(context, _text(body, "appid"), _text(body, "secret"))
+    force_refresh = body.get("force_refresh", False)
+    if not isinstance(force_refresh, bool):
+        raise ApiError(47001, "data format error")
+    token, expires_in = access_token.issue(context, appid, force_refresh)
+    return json_answer({"access_token": token, "expires_in": expires_in})
+
+
+@miniprogram.post("/wxa/business/getuserphonenumber")
+async def getuserphonenumber(request: Request) -> HTTPResponse:
+    """The phone number behind a code."""
+    context = context_of(request)
+    appid = access_token.check(context, request.args.get("access_token"))
+    body = _body(request)
+    phone_info = person.exchange_phone_code(context, appid, _text(body, "code") or "", _text(body, "openid"))
+    return json_answer({"errcode": 0, "errmsg": "ok", "phone_info": phone_info})
+
+
+@miniprogram.post("/cgi-bin/message/subscribe/send")
+async def subscribe_send(request: Request) -> HTTPResponse:
+    """Send one subscription message."""
+    context = context_of(request)
+    appid = access_token.check(context, request.args.get("access_token"))
+    template_message.send(context, appid, _body(request))
+    return json_answer({"errcode": 0, "errmsg": "ok"})
+
+
+def _body(request: Request) -> dict[str, Any]:
+    try:
+        document = strict_json.loads(request.body)
+    except Refusal as refusal:
+        raise ApiError(47001, "data format error") from refusal
+    if not isinstance(document, dict):
+        raise ApiError(47001, "data format error")
+    return document
+
+
+def _text(body: dict[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ApiError(47001, "data format error")
+    return value
