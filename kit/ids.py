@@ -9,6 +9,10 @@ _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
+NO_ID = uuid.UUID(int=0)
+"""No row has it: filtering by it finds nothing, which is what an unreadable id shall find."""
+
+
 def new_id() -> uuid.UUID:
     """A fresh UUIDv7: 48 bits of milliseconds, 74 random bits."""
     millis = time.time_ns() // 1_000_000

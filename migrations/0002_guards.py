@@ -144,6 +144,7 @@ CREATE UNIQUE INDEX payment_attempts_one_undecided ON payment_attempts (payment_
     WHERE state IN ('created', 'prepaid');
 CREATE UNIQUE INDEX payment_attempts_transaction ON payment_attempts (mchid, transaction_id)
     WHERE transaction_id IS NOT NULL;
+CREATE UNIQUE INDEX payment_attempts_order ON payment_attempts (merchant_account_id, out_trade_no);
 CREATE INDEX payment_attempts_due ON payment_attempts (next_check_at) WHERE next_check_at IS NOT NULL;
 CREATE INDEX messages_due ON messages (next_check_at) WHERE next_check_at IS NOT NULL;
 CREATE UNIQUE INDEX accounts_one ON accounts (legal_entity_id, community_id, kind, holder_id) NULLS NOT DISTINCT;
@@ -168,7 +169,7 @@ ALTER TABLE rooms ADD CHECK (area_m2 >= 0);
 ALTER TABLE customers ADD CHECK ((phone_cipher IS NULL) = (phone_index IS NULL));
 ALTER TABLE residents ADD CHECK ((phone_cipher IS NULL) = (phone_index IS NULL));
 ALTER TABLE occupancies
-    ADD CHECK (ends_on >= starts_on),
+    ADD CHECK (ends_on >= starts_on - 1),  -- the day before: ended at once, on or before its first day
     ADD CHECK ((resident_id IS NULL) = (claimed_at IS NULL));
 ALTER TABLE occupancy_requests ADD CHECK (
     (state IN ('pending', 'withdrawn') AND decided_at IS NULL)

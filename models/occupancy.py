@@ -27,7 +27,8 @@ class Occupancy(Row):
     customer_id = fields.UUIDField(db_index=True)
     kind = fields.CharEnumField(OccupancyKind, max_length=32)
     starts_on = fields.DateField()
-    ends_on = fields.DateField(null=True)  # the last day; null while it lasts
+    # The last day; null while it lasts. The day before ``starts_on``: ended at once, on its first day or before it.
+    ends_on = fields.DateField(null=True)
     resident_id = fields.UUIDField(null=True, db_index=True)
     claimed_at = fields.DatetimeField(null=True)
     invited_by_resident_id = fields.UUIDField(null=True)

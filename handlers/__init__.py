@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: each handler parses, calls one service, renders. One file a noun."""

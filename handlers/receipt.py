@@ -1,0 +1,106 @@
+"""Receipts: as JSON and as a page to print."""
+
+from datetime import date
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from handlers.route import Call, Fen, Id, Out, PageOut, PageQuery, Reply, Who, route
+from kit.errors import NotPermitted
+from kit.money import format_yuan
+from models.access import Actor
+from models.receipt import Receipt
+from services import receipt as service
+
+_PAGES = Environment(loader=PackageLoader("handlers"), autoescape=select_autoescape(default=True), trim_blocks=True)
+_PAGES.filters["yuan"] = format_yuan
+# A page for printing needs no script and loads nothing.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class ReceiptItemOut(Out):
+    room: str | None
+    title: str
+    period_from: date | None = None
+    period_to: date | None = None
+    amount_fen: Fen
+
+
+class ReceiptOut(Out):
+    """A receipt. Items add up to ``amount_fen``."""
+
+    id: Id
+    number: str
+    payment_id: Id
+    issued_on: date
+    legal_entity: str
+    tax_number: str | None
+    community: str
+    customer: str
+    items: list[ReceiptItemOut]
+    amount_fen: Fen
+    amount_in_capitals: str
+    channel: str
+    transaction_id: str | None
+    paid_at: str | None
+
+
+def receipt_out(actor: Actor, receipt: Receipt) -> ReceiptOut:
+    """The receipt as this reader may see it."""
+    content: dict[str, Any] = receipt.content
+    return ReceiptOut(
+        id=str(receipt.id),
+        number=receipt.number,
+        payment_id=str(receipt.payment_id),
+        issued_on=receipt.issued_on,
+        **(content | {"customer": service.customer_name_for(actor, receipt)}),
+    )
+
+
+def _page(call: Call, receipt: Receipt) -> Reply:
+    html = _PAGES.get_template("receipt.html").render(receipt=receipt_out(call.actor, receipt))
+    return Reply(html.encode(), headers=_HEADERS)
+
+
+@route("GET", "/api/v1/receipts", who=Who.RESIDENT, tag="收据 receipts", summary="我的收据", query=PageQuery,
+       response=PageOut[ReceiptOut])  # fmt: skip
+async def list_my_receipts(call: Call) -> PageOut[ReceiptOut]:
+    page = await service.list_receipts(call.actor, call.query.cursor, call.query.limit)
+    items = [receipt_out(call.actor, receipt) for receipt in page.items]
+    return PageOut[ReceiptOut](items=items, next_cursor=page.next_cursor)
+
+
+@route("GET", "/api/v1/receipts/{receipt_id}", who=Who.RESIDENT, tag="收据 receipts", summary="收据",
+       response=ReceiptOut)  # fmt: skip
+async def get_my_receipt(call: Call) -> ReceiptOut:
+    return receipt_out(call.actor, await service.get_receipt(call.actor, call.id("receipt_id")))
+
+
+@route("GET", "/api/v1/receipts/{receipt_id}/page", who=Who.RESIDENT, tag="收据 receipts", summary="打印收据",
+       content_type="text/html")  # fmt: skip
+async def print_my_receipt(call: Call) -> Reply:
+    return _page(call, await service.get_receipt(call.actor, call.id("receipt_id")))
+
+
+@route("GET", "/api/v1/staff/receipts", who=Who.STAFF, tag="收据 receipts", summary="查询收据", query=PageQuery,
+       response=PageOut[ReceiptOut], refusals=(NotPermitted,))  # fmt: skip
+async def list_receipts(call: Call) -> PageOut[ReceiptOut]:
+    page = await service.list_receipts(call.actor, call.query.cursor, call.query.limit)
+    items = [receipt_out(call.actor, receipt) for receipt in page.items]
+    return PageOut[ReceiptOut](items=items, next_cursor=page.next_cursor)
+
+
+@route("GET", "/api/v1/staff/receipts/{receipt_id}", who=Who.STAFF, tag="收据 receipts", summary="收据",
+       response=ReceiptOut)  # fmt: skip
+async def get_receipt(call: Call) -> ReceiptOut:
+    return receipt_out(call.actor, await service.get_receipt(call.actor, call.id("receipt_id")))
+
+
+@route("GET", "/api/v1/staff/receipts/{receipt_id}/page", who=Who.STAFF, tag="收据 receipts", summary="打印收据",
+       content_type="text/html")  # fmt: skip
+async def print_receipt(call: Call) -> Reply:
+    return _page(call, await service.get_receipt(call.actor, call.id("receipt_id")))

@@ -1,0 +1,136 @@
+"""What WeChat calls: believed only when signed, kept before it is acted on, applied through the one settle.
+
+The order of the steps is the safety: size → headers → window → serial → signature → decrypt → JSON → stored → one
+transaction that compares and posts → answer. Nothing before the signature costs more than a hash, and nothing of an
+unsigned body is ever kept.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from kit import clock, strict_json
+from kit.crypto import Undecipherable
+from kit.errors import BodyTooLarge, NotFound, Refusal
+from kit.ids import new_id
+from models.notification import NotificationKind, NotificationOutcome
+from models.unit_of_work import row, rows, unit_of_work
+from payments.errors import NotificationMalformed, NotificationUnverified, UnknownOrder
+from payments.gateways.wechat_pay import MerchantKeys, decrypt_resource, paid_fact
+from payments.merchant import keys_of
+from payments.settle import Settled, settle
+
+log = structlog.get_logger()
+
+MAX_BYTES = 64 * 1024
+ALARM_AFTER = 3  # deliveries of a notice about an order that we do not know
+_DONE = (NotificationOutcome.APPLIED, NotificationOutcome.QUARANTINED)
+
+# A repeat finds its row and only counts: the outcome is decided by the work, never by the delivery.
+_KEEP = """
+INSERT INTO notifications (id, merchant_account_id, notification_id, noticed_at, kind, event_type, envelope, outcome,
+    detail, deliveries, first_received_at, last_received_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, 'received', '', 1, $8, $8)
+ON CONFLICT (merchant_account_id, notification_id, noticed_at)
+DO UPDATE SET deliveries = notifications.deliveries + 1, last_received_at = EXCLUDED.last_received_at
+RETURNING id, outcome, deliveries
+"""
+_MARK = "UPDATE notifications SET outcome = $3, detail = $4 WHERE id = $1 AND noticed_at = $2"
+
+
+@dataclass(frozen=True)
+class _Notice:
+    notification_id: str
+    noticed_at: datetime
+    event_type: str
+    resource: dict[str, Any]
+
+
+async def receive(
+    kind: NotificationKind, merchant_account_id: UUID, headers: Mapping[str, str], body: bytes
+) -> NotificationOutcome:
+    """Work one delivery. ``headers`` have lower-case names; ``body`` is raw, as it came.
+
+    APPLIED and QUARANTINED mean that WeChat may rest (204). Everything else raises: BodyTooLarge, NotFound (no such
+    merchant account), NotificationUnverified and NotificationMalformed for what is not WeChat's clear word,
+    UnknownOrder (503) for what it shall say again.
+    """
+    if len(body) > MAX_BYTES:
+        raise BodyTooLarge()
+    keys = await keys_of(merchant_account_id)
+    if keys is None:
+        raise NotFound()
+    notice = _open(keys, headers, body)
+    kept = await _keep(kind, merchant_account_id, notice, body)
+    if NotificationOutcome(kept["outcome"]) in _DONE:
+        return NotificationOutcome(kept["outcome"])
+    if kind is not NotificationKind.PAYMENT or notice.event_type != "TRANSACTION.SUCCESS":
+        return await _cannot_place(kept, notice)
+    try:
+        fact = paid_fact(notice.resource)
+    except ValueError as error:
+        await _mark(kept["id"], notice.noticed_at, NotificationOutcome.RECEIVED, f"field {error}")
+        raise NotificationMalformed(field=str(error)) from error
+    settlement = await settle(merchant_account_id, fact, asked=False)
+    if settlement.outcome is Settled.UNKNOWN_ORDER:
+        return await _cannot_place(kept, notice)
+    outcome = (
+        NotificationOutcome.QUARANTINED if settlement.outcome is Settled.DOUBTFUL else NotificationOutcome.APPLIED
+    )
+    await _mark(kept["id"], notice.noticed_at, outcome, ",".join(settlement.mismatches))
+    log.info("notification_worked", outcome=str(outcome), settled=str(settlement.outcome))
+    return outcome
+
+
+def _open(keys: MerchantKeys, headers: Mapping[str, str], body: bytes) -> _Notice:
+    """Verify, decrypt and read. A probe (WECHATPAY/SIGNTEST/…) fails here like any other wrong signature."""
+    if not keys.verifies(headers, body, clock.unix_s()):
+        raise NotificationUnverified()
+    try:
+        envelope = strict_json.loads(body)
+        resource = decrypt_resource(keys, envelope["resource"])
+        noticed_at = datetime.fromisoformat(envelope["create_time"])
+        if noticed_at.tzinfo is None:
+            raise ValueError("create_time")
+        notification_id, event_type = str(envelope["id"]), str(envelope["event_type"])
+    except Undecipherable as error:
+        raise NotificationUnverified() from error
+    except (Refusal, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NotificationMalformed() from error
+    if not 0 < len(notification_id) <= 64 or len(event_type) > 64:
+        raise NotificationMalformed()
+    return _Notice(notification_id, noticed_at, event_type, resource)
+
+
+@unit_of_work
+async def _keep(kind: NotificationKind, merchant_account_id: UUID, notice: _Notice, body: bytes) -> dict[str, Any]:
+    kept = await row(
+        _KEEP,
+        new_id(),
+        merchant_account_id,
+        notice.notification_id,
+        notice.noticed_at,
+        kind.value,
+        notice.event_type,
+        body.decode(),
+        clock.now(),
+    )
+    assert kept is not None
+    return kept
+
+
+@unit_of_work
+async def _mark(notification: UUID, noticed_at: datetime, outcome: NotificationOutcome, detail: str) -> None:
+    await rows(_MARK, notification, noticed_at, outcome.value, detail[:200])
+
+
+async def _cannot_place(kept: dict[str, Any], notice: _Notice) -> NotificationOutcome:
+    """WeChat says something true about an order that is not here: perhaps not yet. It shall say it again."""
+    await _mark(kept["id"], notice.noticed_at, NotificationOutcome.UNKNOWN_ORDER, notice.event_type)
+    report = log.error if kept["deliveries"] >= ALARM_AFTER else log.warning
+    report("notification_unknown_order", deliveries=kept["deliveries"], event_type=notice.event_type)
+    raise UnknownOrder()

@@ -1,0 +1,201 @@
+"""The invariants of the money, numbered as in ``docs/ledger.md``, each a query that finds what breaks it.
+
+``linli check`` runs them on a live database, tests after every journey. A row found is an id and a difference.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from models.unit_of_work import rows
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """A truth. ``sql`` finds its violations as rows of (id, difference, …); it must find none."""
+
+    number: str
+    truth: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One row that breaks an invariant."""
+
+    number: str
+    truth: str
+    found: dict[str, Any]
+
+
+INVARIANTS = (
+    Invariant(
+        "L1",
+        "What is posted for an attempt is what WeChat says it received, and nothing is posted for an undecided one.",
+        """
+        SELECT a.id, COALESCE(a.received_fen, 0) - COALESCE(sum(e.amount_fen), 0) AS difference, a.state
+        FROM payment_attempts a LEFT JOIN entries e ON e.source_id = a.id
+        GROUP BY a.id
+        HAVING COALESCE(sum(e.amount_fen), 0) <>
+            CASE WHEN a.state IN ('paid', 'suspended') THEN COALESCE(a.received_fen, 0) ELSE 0 END""",
+    ),
+    Invariant(
+        "L2",
+        "Every entry of a payment debits the WeChat clearing account of the merchant account that received it.",
+        """
+        SELECT e.id, e.amount_fen AS difference FROM entries e
+        LEFT JOIN payment_attempts a ON a.id = e.source_id
+        LEFT JOIN accounts d ON d.id = e.debit_account_id
+        WHERE e.kind IN ('payment', 'surplus', 'suspense')
+          AND (d.kind IS DISTINCT FROM 'wechat_clearing' OR d.holder_id IS DISTINCT FROM a.merchant_account_id)""",
+    ),
+    Invariant(
+        "L3",
+        "A paid payment is used up: its allocations and its surplus add up to its amount; others have none.",
+        """
+        SELECT p.id, CASE WHEN p.state = 'paid' THEN p.amount_fen ELSE 0 END - p.surplus_fen
+                     - COALESCE(sum(al.amount_fen), 0) AS difference
+        FROM payments p LEFT JOIN allocations al ON al.payment_id = p.id
+        GROUP BY p.id
+        HAVING CASE WHEN p.state = 'paid' THEN p.amount_fen ELSE 0 END <>
+               p.surplus_fen + COALESCE(sum(al.amount_fen), 0)""",
+    ),
+    Invariant(
+        "L4",
+        "What a bill counts as paid is what was allocated to it.",
+        """
+        SELECT b.id, b.paid_fen - COALESCE(sum(al.amount_fen), 0) AS difference
+        FROM bills b LEFT JOIN allocations al ON al.bill_id = b.id
+        GROUP BY b.id HAVING b.paid_fen <> COALESCE(sum(al.amount_fen), 0)""",
+    ),
+    Invariant(
+        "L5",
+        "No bill line is paid more than its amount.",
+        """
+        SELECT l.id, sum(al.amount_fen) - l.amount_fen AS difference
+        FROM bill_lines l JOIN allocations al ON al.bill_line_id = l.id
+        GROUP BY l.id HAVING sum(al.amount_fen) > l.amount_fen""",
+    ),
+    Invariant(
+        "L6",
+        "The lines of an issued bill add up to it.",
+        """
+        SELECT b.id, b.amount_fen - COALESCE(sum(l.amount_fen), 0) AS difference
+        FROM bills b LEFT JOIN bill_lines l ON l.bill_id = b.id
+        WHERE b.state <> 'draft'
+        GROUP BY b.id HAVING b.amount_fen <> COALESCE(sum(l.amount_fen), 0)""",
+    ),
+    Invariant(
+        "L7",
+        "Per legal entity and community, the journal credits received, prepaid and deposit by exactly what was "
+        "allocated to bills of those kinds.",
+        """
+        WITH journal AS (
+            SELECT a.legal_entity_id, a.community_id, a.kind, sum(e.amount_fen) AS fen
+            FROM entries e JOIN accounts a ON a.id = e.credit_account_id WHERE e.kind = 'payment'
+            GROUP BY 1, 2, 3
+        ), allocated AS (
+            SELECT b.legal_entity_id, b.community_id,
+                   CASE b.kind WHEN 'charge' THEN 'received' ELSE b.kind END AS kind, sum(al.amount_fen) AS fen
+            FROM allocations al JOIN bills b ON b.id = al.bill_id GROUP BY 1, 2, 3
+        )
+        SELECT COALESCE(j.community_id, al.community_id) AS id,
+               COALESCE(j.fen, 0) - COALESCE(al.fen, 0) AS difference, COALESCE(j.kind, al.kind) AS kind
+        FROM journal j FULL JOIN allocated al USING (legal_entity_id, community_id, kind)
+        WHERE COALESCE(j.fen, 0) <> COALESCE(al.fen, 0)""",
+    ),
+    Invariant(
+        "L8",
+        "Surplus of payments is what the journal holds as surplus, per debtor.",
+        """
+        WITH journal AS (
+            SELECT a.holder_id AS customer_id, sum(e.amount_fen) AS fen
+            FROM entries e JOIN accounts a ON a.id = e.credit_account_id AND a.kind = 'surplus' GROUP BY 1
+        ), counted AS (
+            SELECT customer_id, sum(surplus_fen) AS fen FROM payments GROUP BY 1
+        )
+        SELECT COALESCE(j.customer_id, c.customer_id) AS id, COALESCE(j.fen, 0) - COALESCE(c.fen, 0) AS difference
+        FROM journal j FULL JOIN counted c USING (customer_id) WHERE COALESCE(j.fen, 0) <> COALESCE(c.fen, 0)""",
+    ),
+    Invariant(
+        "L9",
+        "A paid payment has exactly one paid attempt and an open one exactly one undecided; decided ones have none.",
+        """
+        SELECT p.id, count(*) FILTER (WHERE a.state = 'paid') AS paid_attempts,
+               count(*) FILTER (WHERE a.state IN ('created', 'prepaid')) AS undecided_attempts, p.state
+        FROM payments p LEFT JOIN payment_attempts a ON a.payment_id = p.id
+        GROUP BY p.id
+        HAVING count(*) FILTER (WHERE a.state = 'paid') <> CASE WHEN p.state = 'paid' THEN 1 ELSE 0 END
+            OR count(*) FILTER (WHERE a.state = 'suspended') <> CASE WHEN p.state = 'suspended' THEN 1 ELSE 0 END
+            OR count(*) FILTER (WHERE a.state IN ('created', 'prepaid')) <>
+               CASE WHEN p.state = 'open' THEN 1 ELSE 0 END""",
+    ),
+    Invariant(
+        "L10",
+        "A payment's choice of bills is live exactly while it is open, and adds up to its amount.",
+        """
+        SELECT p.id, p.amount_fen - COALESCE(sum(pb.amount_fen), 0) AS difference
+        FROM payments p LEFT JOIN payment_bills pb ON pb.payment_id = p.id
+        GROUP BY p.id
+        HAVING p.amount_fen <> COALESCE(sum(pb.amount_fen), 0)
+            OR bool_or(pb.live) IS DISTINCT FROM (p.state = 'open')
+            OR bool_and(pb.live) IS DISTINCT FROM (p.state = 'open')""",
+    ),
+    Invariant(
+        "L11",
+        "Receipt numbers have no gaps and no doubles, and the counter stands at the last one.",
+        """
+        SELECT c.id, c.last_sequence - count(r.id) AS difference, c.year
+        FROM receipt_counters c LEFT JOIN receipts r
+          ON r.legal_entity_id = c.legal_entity_id AND r.community_id = c.community_id AND r.year = c.year
+        GROUP BY c.id HAVING count(r.id) <> c.last_sequence OR COALESCE(max(r.sequence), 0) <> c.last_sequence""",
+    ),
+    Invariant(
+        "L12",
+        "A receipt says the amount of its payment, and its items add up to it.",
+        """
+        SELECT r.id, r.amount_fen - p.amount_fen AS difference
+        FROM receipts r JOIN payments p ON p.id = r.payment_id
+        WHERE r.amount_fen <> p.amount_fen OR r.amount_fen <>
+            (SELECT sum((item ->> 'amount_fen')::bigint) FROM jsonb_array_elements(r.content -> 'items') item)""",
+    ),
+    Invariant(
+        "L13",
+        "Every payment that was settled more than five minutes ago has had its consequences: a receipt and a message.",
+        """
+        SELECT p.id, p.amount_fen AS difference FROM payments p
+        JOIN payment_attempts a ON a.payment_id = p.id AND a.state = 'paid'
+        JOIN entries e ON e.source_id = a.id
+        LEFT JOIN receipts r ON r.payment_id = p.id
+        LEFT JOIN messages m ON m.source_id = p.id AND m.kind = 'payment_received'
+        WHERE p.state = 'paid' AND e.posted_at < now() - interval '5 minutes'
+          AND (r.id IS NULL OR (m.id IS NULL AND p.payer_resident_id IS NOT NULL))
+        GROUP BY p.id""",
+    ),
+    Invariant(
+        "L14",
+        "No undecided attempt has been waiting for the janitor for more than ten minutes.",
+        """
+        SELECT id, extract(epoch FROM now() - next_check_at)::bigint AS overdue_s FROM payment_attempts
+        WHERE next_check_at < now() - interval '10 minutes'""",
+    ),
+    Invariant(
+        "L15",
+        "Every suspended attempt and every surplus has its case, so that somebody looks.",
+        """
+        SELECT a.id, a.received_fen AS difference, a.state FROM payment_attempts a
+        JOIN payments p ON p.id = a.payment_id
+        LEFT JOIN discrepancies s ON s.source_id = a.id AND s.kind = 'suspense'
+        LEFT JOIN discrepancies o ON o.source_id = a.id AND o.kind = 'surplus'
+        WHERE (a.state = 'suspended' AND s.id IS NULL)
+           OR (a.state = 'paid' AND p.surplus_fen > 0 AND o.id IS NULL)""",
+    ),
+)
+
+
+async def violations(limit: int = 20) -> list[Violation]:
+    """Everything that breaks an invariant, at most ``limit`` rows of each."""
+    return [
+        Violation(invariant.number, invariant.truth, dict(found))
+        for invariant in INVARIANTS
+        for found in await rows(f"SELECT * FROM ({invariant.sql}) broken LIMIT {int(limit)}")
+    ]

@@ -1,0 +1,109 @@
+"""What the island refuses, each named as the fact that it is."""
+
+from kit.errors import Refusal
+
+
+class BillAlreadyPaid(Refusal):
+    status = 409
+    zh = "账单“{title}”已经缴清，无需重复支付。"
+    en = "The bill is already paid."
+
+
+class BillVoided(Refusal):
+    status = 409
+    zh = "账单“{title}”已作废，无需支付。"
+    en = "The bill has been voided."
+
+
+class BillNotPayableOnline(Refusal):
+    status = 409
+    zh = "账单“{title}”暂不支持线上支付，请到物业服务中心缴费。"
+    en = "The bill cannot be paid online."
+
+
+class BillsNeedSeparatePayments(Refusal):
+    """``groups`` lists the bill ids that can be paid together."""
+
+    status = 409
+    zh = "所选账单收款方不同，需要分开支付。"
+    en = "The chosen bills must be paid separately."
+
+
+class BillExists(Refusal):
+    status = 409
+    zh = "这笔费用已经出过账单。"
+    en = "A live bill for this subject and purpose exists."
+
+
+class BillHasPayments(Refusal):
+    status = 409
+    zh = "账单已有缴费，不能作废。"
+    en = "Money was paid on this bill; it cannot be voided."
+
+
+class LinesDoNotAddUp(Refusal):
+    status = 422
+    zh = "账单明细合计与账单金额不一致。"
+    en = "The lines do not add up to the bill's amount."
+
+
+class PaymentInProgress(Refusal):
+    """Another person has opened a payment for one of the bills less than a minute ago."""
+
+    status = 409
+    zh = "家人或其他人正在支付这笔账单，请稍后再试。"
+    en = "Somebody else is paying this bill right now; try again shortly."
+
+
+class PaymentNotOpen(Refusal):
+    status = 409
+    zh = "这笔支付已经结束。"
+    en = "The payment is no longer open."
+
+
+class AmountTooLarge(Refusal):
+    status = 409
+    zh = "合计金额超出单笔支付上限，请分次支付。"
+    en = "The total exceeds what one payment may carry."
+
+
+class WechatUnavailable(Refusal):
+    """WeChat gave no trustworthy answer; the payment stays open, a repeat of the request goes on with it."""
+
+    status = 503
+    zh = "微信支付暂时没有回应，请稍后重试，不会重复扣款。"
+    en = "WeChat Pay did not answer; try again shortly. You will not be charged twice."
+    retry_after_s = 3
+
+
+class WechatRefused(Refusal):
+    """WeChat refused to open the order; nothing can be paid with it."""
+
+    status = 502
+    zh = "微信支付未能受理，请联系物业服务中心。（{wechat_code}）"
+    en = "WeChat Pay refused the order ({wechat_code})."
+
+
+class NotificationUnverified(Refusal):
+    """The signature, serial, time or encryption of a callback does not hold: nobody's word, nothing is kept of it."""
+
+    status = 401
+    zh = "签名验证失败。"
+    en = "The notification could not be verified."
+
+
+class NotificationMalformed(Refusal):
+    """Verified, but not a notice that we understand."""
+
+    status = 400
+    zh = "通知内容无法识别。"
+    en = "The notification is malformed."
+
+
+class UnknownOrder(Refusal):
+    """A verified notice about an order that is not here (yet): WeChat shall say it again."""
+
+    status = 503
+    zh = "订单尚未找到，请稍后重试。"
+    en = "No such order yet; send it again."
+    retry_after_s = 15

@@ -1,0 +1,1 @@
+"""One file per way to be paid, behind the Protocol in ``base``."""

@@ -1,0 +1,99 @@
+"""What a way to be paid must do, and the only words that cross its border.
+
+A gateway decides nothing: it says what the other side said. Three kinds of answer are kept apart, because money goes
+wrong where they are mixed up: *done*, *refused* (nothing happened there and nothing will) and *unknown* (it may have).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+
+class TradeState(StrEnum):
+    """What the other side says of an order."""
+
+    PAID = "paid"  # the money came; also after any refund of it
+    UNPAID = "unpaid"  # can still be paid: never to be treated as failed
+    CLOSED = "closed"  # cannot be paid any more
+    UNKNOWN_ORDER = "unknown_order"  # the other side never heard of it
+
+
+@dataclass(frozen=True)
+class PaidFact:
+    """Somebody's word that an order was paid: from a callback or from a query. Amounts in fen."""
+
+    mchid: str  # the calling merchant: sp_mchid in partner mode
+    sub_mchid: str | None
+    appid: str  # sp_appid in partner mode
+    out_trade_no: str
+    transaction_id: str
+    amount_fen: int
+    currency: str
+    occurred_at: datetime
+    openid: str | None
+
+
+@dataclass(frozen=True)
+class OrderAnswer:
+    """The answer to a query; ``paid`` is set when the state is PAID."""
+
+    state: TradeState
+    paid: PaidFact | None = None
+
+
+@dataclass(frozen=True)
+class PhoneOrder:
+    """What the payer's phone needs to pay; freshly signed each time, because signatures age."""
+
+    appid: str
+    time_stamp: str
+    nonce_str: str
+    package: str
+    sign_type: str
+    pay_sign: str
+
+
+class GatewayError(Exception):
+    """Base of what a gateway may raise. ``code`` is the other side's, for the log and for finance."""
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+
+
+class GatewayRefused(GatewayError):
+    """Refused for good: the same request will be refused again."""
+
+
+class OrderNumberUsed(GatewayRefused):
+    """The number was used with other parameters, or its order is closed: a new number is needed."""
+
+
+class OrderAlreadyPaid(GatewayRefused):
+    """The order is paid: query and settle it."""
+
+
+class OutcomeUnknown(GatewayError):
+    """No trustworthy answer (timeout, 5xx, bad signature): it may have happened. Repeat identically or query."""
+
+
+class Gateway(Protocol):
+    """One merchant account's line to the other side. No method may be called inside a unit of work."""
+
+    async def open_order(self, request: str) -> str:
+        """Send the exact ``request`` body; the prepay id. Repeating it is safe. Raises any GatewayError."""
+        ...
+
+    async def ask(self, out_trade_no: str) -> OrderAnswer:
+        """What the other side knows of the order: the truth. Raises OutcomeUnknown or GatewayRefused."""
+        ...
+
+    async def close_order(self, out_trade_no: str) -> None:
+        """Afterwards the order cannot be paid. Repeating is safe; an unknown order counts as closed.
+        Raises OrderAlreadyPaid, OutcomeUnknown or GatewayRefused."""
+        ...
+
+    def sign_for_phone(self, appid: str, prepay_id: str) -> PhoneOrder:
+        """What the phone needs to pay the order now."""
+        ...

@@ -1,0 +1,281 @@
+"""WeChat Pay APIv3: signs the final bytes, verifies the raw ones, and tells refused from unknown.
+
+Source of the protocol: pay.weixin.qq.com/doc/v3/merchant/4012365336 (signing), 4012791897 (JSAPI order), 4012791899
+(query), 4012791902 (close), 4012081709 (errors). There is no SDK between us and the callback path on purpose; see
+``docs/decisions/0002-own-wechat-client.md``.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+
+from kit import clock, strict_json
+from kit.crypto import Undecipherable, aes_gcm_decrypt, rsa_sign, rsa_verifies
+from kit.errors import Refusal
+from kit.ids import new_code
+from kit.wechat_signature import (
+    Authorization,
+    is_fresh,
+    pay_sign_message,
+    request_message,
+    response_message,
+)
+from models.merchant_account import MerchantMode
+from models.unit_of_work import inside_unit_of_work
+from payments.gateways.base import (
+    GatewayRefused,
+    OrderAlreadyPaid,
+    OrderAnswer,
+    OrderNumberUsed,
+    OutcomeUnknown,
+    PaidFact,
+    PhoneOrder,
+    TradeState,
+)
+
+# Production speaks to these and to nothing else; a row or a setting cannot add one.
+PRODUCTION_HOSTS = ("https://api.mch.weixin.qq.com", "https://api2.mch.weixin.qq.com")
+_TRIES = 3
+_TIMEOUT = httpx.Timeout(6.0, connect=3.0)
+
+_STATES = {
+    "SUCCESS": TradeState.PAID,
+    "REFUND": TradeState.PAID,  # after any refund, also a partial one: it was paid
+    "NOTPAY": TradeState.UNPAID,
+    "USERPAYING": TradeState.UNPAID,
+    "ACCEPT": TradeState.UNPAID,
+    "PAYERROR": TradeState.UNPAID,
+    "CLOSED": TradeState.CLOSED,
+    "REVOKED": TradeState.CLOSED,
+}
+_PAID_CODES = {"ORDERPAID", "ORDER_PAID"}
+_NUMBER_CODES = {"OUT_TRADE_NO_USED", "ORDER_CLOSED", "ORDERCLOSED"}
+_UNKNOWN_CODES = {"ORDER_NOT_EXIST", "ORDERNOTEXIST", "RESOURCE_NOT_EXISTS"}
+
+
+@dataclass(frozen=True)
+class MerchantKeys:
+    """Everything that is needed to speak as one merchant account, and to believe what is said to it."""
+
+    mode: MerchantMode
+    mchid: str
+    sub_mchid: str | None
+    serial_no: str
+    private_key: RSAPrivateKey = field(repr=False)
+    apiv3_key: bytes = field(repr=False)
+    wechat_keys: Mapping[str, RSAPublicKey] = field(repr=False)  # serial → key, of both kinds
+    public_key_id: str | None = None  # asks WeChat to sign its answers with this one
+
+    def verifies(self, headers: Mapping[str, str], body: bytes, now_s: int) -> bool:
+        """Whether WeChat signed these bytes for us within the last five minutes. Never raises."""
+        timestamp, nonce = headers.get("wechatpay-timestamp", ""), headers.get("wechatpay-nonce", "")
+        key = self.wechat_keys.get(headers.get("wechatpay-serial", ""))
+        if key is None or not is_fresh(timestamp, now_s):
+            return False
+        return rsa_verifies(key, response_message(timestamp, nonce, body), headers.get("wechatpay-signature", ""))
+
+
+class WechatPay:
+    """The Gateway of one merchant account."""
+
+    def __init__(self, keys: MerchantKeys, http: httpx.AsyncClient, base_url: str) -> None:
+        self._keys = keys
+        self._http = http
+        self._base_url = base_url
+        self._partner = keys.mode is MerchantMode.PARTNER
+        self._prefix = "/v3/pay/partner/transactions" if self._partner else "/v3/pay/transactions"
+
+    async def open_order(self, request: str) -> str:
+        answer = await self._call("POST", f"{self._prefix}/jsapi", request.encode())
+        prepay_id = answer.get("prepay_id")
+        if not isinstance(prepay_id, str) or not prepay_id:
+            raise OutcomeUnknown("NO_PREPAY_ID")
+        return prepay_id
+
+    async def ask(self, out_trade_no: str) -> OrderAnswer:
+        query = (
+            f"sp_mchid={self._keys.mchid}&sub_mchid={self._keys.sub_mchid}"
+            if self._partner
+            else f"mchid={self._keys.mchid}"
+        )
+        try:
+            answer = await self._call("GET", f"{self._prefix}/out-trade-no/{quote(out_trade_no)}?{query}", b"")
+        except GatewayRefused as error:
+            if error.code in _UNKNOWN_CODES:
+                return OrderAnswer(TradeState.UNKNOWN_ORDER)
+            raise
+        state = _STATES.get(str(answer.get("trade_state")))
+        if state is None:
+            raise OutcomeUnknown("TRADE_STATE", str(answer.get("trade_state"))[:32])
+        if state is not TradeState.PAID:
+            return OrderAnswer(state)
+        try:
+            return OrderAnswer(state, paid_fact(answer))
+        except ValueError as error:
+            raise OutcomeUnknown("ANSWER_INCOMPLETE", str(error)) from error
+
+    async def close_order(self, out_trade_no: str) -> None:
+        body = (
+            {"sp_mchid": self._keys.mchid, "sub_mchid": self._keys.sub_mchid}
+            if self._partner
+            else {"mchid": self._keys.mchid}
+        )
+        try:
+            await self._call("POST", f"{self._prefix}/out-trade-no/{quote(out_trade_no)}/close", _dump(body).encode())
+        except GatewayRefused as error:
+            # Closed already (an old spelling of "fine") or never opened: either way nobody can pay it.
+            if error.code not in _UNKNOWN_CODES | {"ORDER_CLOSED", "ORDERCLOSED"}:
+                raise
+
+    def sign_for_phone(self, appid: str, prepay_id: str) -> PhoneOrder:
+        timestamp, nonce, package = str(clock.unix_s()), new_code(32), f"prepay_id={prepay_id}"
+        signature = rsa_sign(self._keys.private_key, pay_sign_message(appid, timestamp, nonce, package))
+        return PhoneOrder(appid, timestamp, nonce, package, "RSA", signature)
+
+    async def _call(self, method: str, target: str, body: bytes) -> dict[str, Any]:
+        """One signed call, repeated identically at most twice when its outcome stays unknown."""
+        if inside_unit_of_work():
+            raise RuntimeError("WeChat is never called inside a transaction: it would hold locks for seconds")
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return await self._call_once(method, target, body)
+            except OutcomeUnknown:
+                if attempt == _TRIES:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _call_once(self, method: str, target: str, body: bytes) -> dict[str, Any]:
+        try:
+            response = await self._http.request(
+                method,
+                self._base_url + target,
+                content=body or None,
+                headers=self._headers(method, target, body),
+                timeout=_TIMEOUT,
+                follow_redirects=False,
+            )
+        except httpx.HTTPError as error:
+            raise OutcomeUnknown("NO_ANSWER", type(error).__name__) from error
+        if response.status_code >= 300:
+            raise _refusal(response)
+        # Only 2xx answers are signed. One that does not verify is nobody's word: treat it as no answer at all.
+        if not self._keys.verifies(response.headers, response.content, clock.unix_s()):
+            raise OutcomeUnknown("BAD_SIGNATURE")
+        if not response.content:
+            return {}
+        try:
+            answer = strict_json.loads(response.content)
+        except Refusal as error:
+            raise OutcomeUnknown("NOT_JSON") from error
+        if not isinstance(answer, dict):
+            raise OutcomeUnknown("NOT_JSON")
+        return answer
+
+    def _headers(self, method: str, target: str, body: bytes) -> dict[str, str]:
+        timestamp, nonce = str(clock.unix_s()), new_code(32)
+        signature = rsa_sign(self._keys.private_key, request_message(method, target, timestamp, nonce, body))
+        authorization = Authorization(self._keys.mchid, self._keys.serial_no, nonce, timestamp, signature)
+        headers = {
+            "Authorization": authorization.header(),
+            "Accept": "application/json",
+            "User-Agent": "linli/0.1",
+        }
+        if body:
+            headers["Content-Type"] = "application/json"
+        if self._keys.public_key_id:
+            headers["Wechatpay-Serial"] = self._keys.public_key_id
+        return headers
+
+
+def paid_fact(resource: Mapping[str, Any]) -> PaidFact:
+    """The fact in a decrypted payment notice or a query's answer. ValueError names the first field that does not fit.
+
+    The amount is ``amount.total`` (what was ordered), not ``payer_total``, which coupons reduce.
+    """
+    amount = resource.get("amount")
+    if not isinstance(amount, dict):
+        raise ValueError("amount")
+    total = amount.get("total")
+    if not isinstance(total, int) or isinstance(total, bool) or total <= 0:
+        raise ValueError("amount.total")
+    payer = resource.get("payer")
+    openid = (payer.get("openid") or payer.get("sp_openid")) if isinstance(payer, dict) else None
+    try:
+        occurred_at = datetime.fromisoformat(_text(resource, "success_time"))
+    except ValueError:
+        raise ValueError("success_time") from None
+    if occurred_at.tzinfo is None:
+        raise ValueError("success_time")
+    partner = "sp_mchid" in resource
+    return PaidFact(
+        mchid=_text(resource, "sp_mchid" if partner else "mchid"),
+        sub_mchid=_text(resource, "sub_mchid") if partner else None,
+        appid=_text(resource, "sp_appid" if partner else "appid"),
+        out_trade_no=_text(resource, "out_trade_no"),
+        transaction_id=_text(resource, "transaction_id"),
+        amount_fen=total,
+        currency=str(amount.get("currency", "CNY")),
+        occurred_at=occurred_at,
+        openid=openid if isinstance(openid, str) else None,
+    )
+
+
+def decrypt_resource(keys: MerchantKeys, resource: Mapping[str, Any]) -> dict[str, Any]:
+    """The plaintext of a notice's ``resource``. Raises Undecipherable, or a Refusal when it is not strict JSON."""
+    plaintext = aes_gcm_decrypt(
+        keys.apiv3_key,
+        _text(resource, "nonce").encode(),
+        _text(resource, "ciphertext"),
+        str(resource.get("associated_data") or "").encode(),
+    )
+    opened = strict_json.loads(plaintext)
+    if not isinstance(opened, dict):
+        raise Undecipherable("not an object")
+    return opened
+
+
+def jsapi_request(keys: MerchantKeys, *, appid: str, sub_appid: str | None, openid: str, **order: Any) -> str:
+    """The exact JSON body of a mini-program order. ``order``: description, out_trade_no, amount_fen, expires_at,
+    notify_url. Kept with the attempt, so that a repeat after a lost answer is the same to the byte."""
+    common = {
+        "description": order["description"],
+        "out_trade_no": order["out_trade_no"],
+        "time_expire": order["expires_at"].astimezone(clock.BEIJING).isoformat(timespec="seconds"),
+        "notify_url": order["notify_url"],
+        "amount": {"total": order["amount_fen"], "currency": "CNY"},
+    }
+    if keys.mode is MerchantMode.PARTNER:
+        payer = {"sub_openid": openid} if sub_appid else {"sp_openid": openid}
+        merchant = {"sp_appid": appid, "sp_mchid": keys.mchid, "sub_mchid": keys.sub_mchid}
+        return _dump(merchant | ({"sub_appid": sub_appid} if sub_appid else {}) | common | {"payer": payer})
+    return _dump({"appid": appid, "mchid": keys.mchid} | common | {"payer": {"openid": openid}})
+
+
+def _refusal(response: httpx.Response) -> GatewayRefused | OutcomeUnknown:
+    """Errors are not signed, so none of them may decide that money moved; branch on status and code only."""
+    try:
+        answer = strict_json.loads(response.content)
+    except Refusal:
+        answer = {}
+    code = str(answer.get("code", "")) if isinstance(answer, dict) else ""
+    if response.status_code >= 500 or response.status_code == 429 or response.status_code < 400 or not code:
+        return OutcomeUnknown(code or f"HTTP_{response.status_code}")
+    kind = OrderAlreadyPaid if code in _PAID_CODES else OrderNumberUsed if code in _NUMBER_CODES else GatewayRefused
+    return kind(code, str(answer.get("message", ""))[:200])
+
+
+def _text(resource: Mapping[str, Any], name: str) -> str:
+    value = resource.get(name)
+    if not isinstance(value, str) or not value or len(value) > 8192:
+        raise ValueError(name)
+    return value
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,105 @@
+"""Merchant accounts as gateways: keys decrypted once, kept in the process, dropped when the row changes."""
+
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+import httpx
+
+from kit.crypto import load_private_key, load_public_key
+from models.merchant_account import (
+    APIV3_KEY_CONTEXT,
+    PRIVATE_KEY_CONTEXT,
+    MerchantAccount,
+    WechatPayKey,
+    WechatPayKeyKind,
+)
+from models.secret import decrypt
+from payments.gateways.base import Gateway
+from payments.gateways.wechat_pay import PRODUCTION_HOSTS, MerchantKeys, WechatPay
+
+_KEPT_S = 60  # how long another process may go on with a key that was changed; new keys are added, not swapped
+
+
+@dataclass(frozen=True)
+class PaymentSettings:
+    """Where WeChat Pay is, and where it finds us. ``callback_base`` has no trailing slash."""
+
+    wechat_pay_base: str
+    callback_base: str
+    dev: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.dev and self.wechat_pay_base not in PRODUCTION_HOSTS:
+            raise ValueError("in production WeChat Pay's address is one of the allow-list")
+        if not self.dev and not self.callback_base.startswith("https://"):
+            raise ValueError("in production WeChat calls back by https only")
+
+    def notify_url(self, kind: str, merchant_account_id: UUID) -> str:
+        """Where WeChat reports; no query string, at most 255 characters."""
+        return f"{self.callback_base}/callbacks/wechat/{kind}/{merchant_account_id}"
+
+
+_settings: PaymentSettings | None = None
+_http: httpx.AsyncClient | None = None
+_cache: dict[UUID, tuple[float, MerchantKeys]] = {}
+
+
+def configure(settings: PaymentSettings) -> None:
+    """Done once at start of the process."""
+    global _settings
+    _settings = settings
+    _cache.clear()
+
+
+def settings() -> PaymentSettings:
+    """The configured settings."""
+    if _settings is None:
+        raise RuntimeError("payments are not configured")
+    return _settings
+
+
+async def close() -> None:
+    """Close the connections to WeChat; done once at the end of the process."""
+    global _http
+    if _http is not None:
+        await _http.aclose()
+        _http = None
+
+
+def _client() -> httpx.AsyncClient:
+    global _http
+    if _http is None:
+        _http = httpx.AsyncClient(limits=httpx.Limits(max_connections=64, max_keepalive_connections=16))
+    return _http
+
+
+async def keys_of(merchant_account_id: UUID, *, fresh: bool = False) -> MerchantKeys | None:
+    """The keys of an account, or None for an unknown one. Loading a private key costs 50 ms, so they are kept."""
+    kept = _cache.get(merchant_account_id)
+    if kept and not fresh and time.monotonic() - kept[0] < _KEPT_S:
+        return kept[1]
+    account = await MerchantAccount.get_or_none(id=merchant_account_id)
+    if account is None:
+        return None
+    rows = await WechatPayKey.filter(merchant_account_id=merchant_account_id)
+    keys = MerchantKeys(
+        mode=account.mode,
+        mchid=account.mchid,
+        sub_mchid=account.sub_mchid,
+        serial_no=account.serial_no,
+        private_key=load_private_key(decrypt(account.private_key_cipher, PRIVATE_KEY_CONTEXT)),
+        apiv3_key=decrypt(account.apiv3_key_cipher, APIV3_KEY_CONTEXT).encode(),
+        wechat_keys={row.serial: load_public_key(row.public_key_pem) for row in rows},
+        public_key_id=next((row.serial for row in rows if row.kind is WechatPayKeyKind.PUBLIC_KEY), None),
+    )
+    _cache[merchant_account_id] = (time.monotonic(), keys)
+    return keys
+
+
+async def gateway_of(merchant_account_id: UUID) -> Gateway:
+    """The line to WeChat Pay of an account that exists."""
+    keys = await keys_of(merchant_account_id)
+    if keys is None:
+        raise LookupError(f"merchant account {merchant_account_id} does not exist")
+    return WechatPay(keys, _client(), settings().wechat_pay_base)

@@ -1,0 +1,134 @@
+"""The app factory: settings in, a Sanic application out."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from sanic import HTTPResponse, Request, Sanic
+from sanic.exceptions import MethodNotAllowed, PayloadTooLarge, SanicException
+from sanic.exceptions import NotFound as NoSuchRoute
+
+import handlers.api  # noqa: F401 - importing declares every route
+import payments
+from handlers.route import all_routes
+from kit.errors import BodyTooLarge, MalformedJson, NotFound, Refusal, all_refusals
+from models import secret
+from models.database import connect, disconnect
+from models.unit_of_work import drain
+from server import openapi
+from server.dispatch import InternalFault, handle, refuse
+from server.log import configure_logs
+from server.settings import Settings
+from services import miniprogram
+
+VERSION = "0.1.0"
+MAX_BODY_BYTES = 9 * 1024 * 1024
+_PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=select_autoescape(default=True)
+)
+
+App = Sanic[Any, Any]
+
+
+class NoSuchMethod(Refusal):
+    """The path exists, the method does not."""
+
+    status = 405
+    zh = "不支持这种请求方式。"
+    en = "The method is not allowed here."
+
+
+def configure(settings: Settings) -> None:
+    """Give every room what it needs to know of the settings; for the API, the worker and the command line alike."""
+    secret.configure(settings.keyring())
+    payments.configure(
+        payments.PaymentSettings(settings.pay_base(), settings.callback_base(), dev=settings.dev)
+    )
+    miniprogram.configure(settings.api_base())
+
+
+async def open_resources(settings: Settings) -> None:
+    """Open the database pool of this process."""
+    await connect(settings.require_database_url(), pool_size=settings.pool_size)
+
+
+async def close_resources() -> None:
+    """Finish what is under way, then close pool and connections."""
+    await drain()
+    await payments.close()
+    await miniprogram.close()
+    await disconnect()
+
+
+def create_app(settings: Settings, *, own_database: bool = True) -> App:
+    """The API. With ``own_database`` false the caller opens and closes the pool (tests do)."""
+    app: App = Sanic("linli", configure_logging=False)
+    app.config.FALLBACK_ERROR_FORMAT = "json"
+    app.config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
+    app.config.REQUEST_TIMEOUT = 30
+    app.config.RESPONSE_TIMEOUT = 90
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 20
+    app.config.ACCESS_LOG = False
+    app.config.OAS = False
+    for declared in all_routes():
+        app.add_route(
+            handle(declared),
+            declared.path.replace("{", "<").replace("}", ":str>"),
+            methods=[declared.method],
+            name=f"{declared.method.lower()}_{declared.path.strip('/').replace('/', '_').replace('{', '').replace('}', '')}",
+            strict_slashes=True,
+        )
+    _add_documents(app)
+    _add_errors(app)
+    if own_database:
+
+        async def begin(_app: App) -> None:
+            configure_logs(settings.log_level)
+            configure(settings)
+            await open_resources(settings)
+
+        async def end(_app: App) -> None:
+            await close_resources()
+
+        app.before_server_start(begin)
+        app.after_server_stop(end)
+    return app
+
+
+def _add_documents(app: App) -> None:
+    document = openapi.document(all_routes(), VERSION)
+
+    async def openapi_json(_request: Request) -> HTTPResponse:
+        from sanic.response import json
+
+        return json(document)
+
+    async def docs(_request: Request) -> HTTPResponse:
+        by_tag: dict[str, list[Any]] = {}
+        for declared in all_routes():
+            by_tag.setdefault(declared.tag, []).append(declared)
+        page = _PAGES.get_template("docs.html").render(
+            by_tag=sorted(by_tag.items()), document=document, refusals=all_refusals(), version=VERSION
+        )
+        headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'"}
+        return HTTPResponse(page, content_type="text/html; charset=utf-8", headers=headers)
+
+    app.add_route(openapi_json, "/openapi.json", methods=["GET"])
+    app.add_route(docs, "/docs", methods=["GET"])
+
+
+def _add_errors(app: App) -> None:
+    """What the web server itself refuses, in our own words."""
+
+    async def on_error(request: Request, error: Exception) -> HTTPResponse:
+        if isinstance(error, NoSuchRoute):
+            return refuse(request, NotFound())
+        if isinstance(error, MethodNotAllowed):
+            return refuse(request, NoSuchMethod())
+        if isinstance(error, PayloadTooLarge):
+            return refuse(request, BodyTooLarge(limit_bytes=MAX_BODY_BYTES))
+        if isinstance(error, SanicException) and error.status_code < 500:
+            return refuse(request, MalformedJson())
+        return refuse(request, InternalFault(request_id=""))
+
+    app.error_handler.add(Exception, on_error)

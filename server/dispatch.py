@@ -1,0 +1,182 @@
+"""From a declared route to a web server's handler: read, guard, validate, remember, call, render."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import structlog
+from pydantic import BaseModel, ValidationError
+from sanic import HTTPResponse, Request
+from tortoise.exceptions import DBConnectionError
+
+from handlers.route import Call, Reply, Route, Who
+from kit import strict_json
+from kit.errors import BodyTooLarge, MalformedJson, NotFound, NotSignedIn, Refusal, UnsupportedMediaType
+from kit.ids import new_code
+from models.access import Actor, ActorKind
+from models.audit import request_id
+from models.unit_of_work import DatabaseBusy
+from server.problem import invalid_input, problem
+from services import idempotency
+from services.session import authenticate
+
+log = structlog.get_logger()
+
+_NOBODY = Actor(kind=ActorKind.RESIDENT, id=None)
+_ALLOWED = {Who.RESIDENT: {ActorKind.RESIDENT}, Who.STAFF: {ActorKind.STAFF}, Who.ANY: set(ActorKind)}
+_DATABASE_AWAY = (asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError, DBConnectionError, OSError)
+_SLOW_MS = 500
+
+
+class InternalFault(Refusal):
+    """A fault of ours. The log has it under the request's id."""
+
+    status = 500
+    zh = "系统出错了，请稍后再试。如果反复出现，请把编号告诉物业：{request_id}"
+    en = "Something went wrong on our side."
+
+
+def language_of(request: Request) -> str:
+    """``en`` when the client asks for English first, else ``zh``."""
+    return "en" if request.headers.get("accept-language", "").lower().startswith("en") else "zh"
+
+
+def handle(route: Route) -> Callable[..., Awaitable[HTTPResponse]]:
+    """The web server's handler of a declared route."""
+
+    async def answer(request: Request, **path: str) -> HTTPResponse:
+        started = time.perf_counter()
+        code = request.headers.get("x-request-id", "")
+        token = request_id.set(code if code.isalnum() and len(code) <= 64 else new_code(12))
+        try:
+            response = await _answer_or_refuse(route, request, path)
+            response.headers["X-Request-Id"] = request_id.get()
+            _note(route, response.status, started)
+            return response
+        finally:
+            request_id.reset(token)
+
+    return answer
+
+
+def _note(route: Route, status: int, started: float) -> None:
+    """One line a request; on the hot path of good answers only the slow ones."""
+    took_ms = int((time.perf_counter() - started) * 1000)
+    if status >= 400 or route.method != "GET" or took_ms > _SLOW_MS:
+        log.info("request", method=route.method, route=route.path, status=status, took_ms=took_ms)
+
+
+async def _answer_or_refuse(route: Route, request: Request, path: Mapping[str, str]) -> HTTPResponse:
+    try:
+        return await _answer(route, request, path)
+    except Refusal as refusal:
+        return refuse(request, refusal)
+    except _DATABASE_AWAY:
+        log.exception("database_away", route=route.path)
+        return refuse(request, DatabaseBusy())
+    except Exception:
+        log.exception("fault", route=route.path)
+        return refuse(request, InternalFault(request_id=request_id.get()))
+
+
+def refuse(request: Request, refusal: Refusal) -> HTTPResponse:
+    """The rendered refusal."""
+    body, status, headers = problem(refusal, language_of(request), request_id.get())
+    return HTTPResponse(body, status=status, headers=headers, content_type=headers.pop("Content-Type"))
+
+
+async def _answer(route: Route, request: Request, path: Mapping[str, str]) -> HTTPResponse:
+    actor = await _guard(route, request)
+    call = Call(
+        actor=actor,
+        body=_body(route, request),
+        query=_query(route, request),
+        path=path,
+        headers={name.lower(): value for name, value in request.headers.items()},
+        raw=request.body,
+        language=language_of(request),
+    )
+    if route.replay is None:
+        return render(route, await route.handler(call))
+    return render(route, await _once(route, call, path, request))
+
+
+async def _guard(route: Route, request: Request) -> Actor:
+    if route.who is Who.PUBLIC:
+        return _NOBODY
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise NotSignedIn()
+    actor = await authenticate(token.strip())
+    if actor.kind not in _ALLOWED[route.who]:
+        raise NotFound()  # the other side's routes do not exist for this one
+    return actor
+
+
+def _body(route: Route, request: Request) -> Any:
+    if len(request.body) > route.max_bytes:
+        raise BodyTooLarge(limit_bytes=route.max_bytes)
+    if route.body is None:
+        return None
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType(expected="application/json")
+    document = strict_json.loads(request.body)
+    if not isinstance(document, dict):
+        raise MalformedJson()
+    return _validated(route.body, document)
+
+
+def _query(route: Route, request: Request) -> Any:
+    given = {name: values[-1] for name, values in request.args.items()}
+    if route.query is None:
+        return None
+    return _validated(route.query, given)
+
+
+def _validated(model: type[BaseModel], document: Any) -> BaseModel:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise invalid_input(error) from None
+    except RecursionError:
+        raise MalformedJson() from None
+
+
+async def _once(route: Route, call: Call, path: Mapping[str, str], request: Request) -> Any:
+    """Run a route that takes an Idempotency-Key: once for the key, then the same resource again."""
+    assert route.replay is not None
+    # The path is part of what was asked: the same key on another bill is another request.
+    concrete = route.path.format(**path)
+    key_row, resource_id = await idempotency.claim(
+        call.actor, route.method, concrete, request.headers.get("idempotency-key"), request.body
+    )
+    if resource_id is not None:
+        return await route.replay(call, resource_id)
+    try:
+        made = await route.handler(call)
+    except Refusal as refusal:
+        # A 4xx is answered again by the rules, a 5xx may succeed: neither is remembered.
+        await idempotency.release(key_row)
+        raise refusal
+    except Exception:
+        await idempotency.release(key_row)
+        raise
+    await idempotency.remember(key_row, UUID(str(made.id)))
+    return made
+
+
+def render(route: Route, made: Any) -> HTTPResponse:
+    """A handler's result as an answer: a model as JSON, a Reply as it says, nothing as 204."""
+    if isinstance(made, Reply):
+        return HTTPResponse(
+            made.body or None, status=made.status, headers=dict(made.headers), content_type=made.content_type
+        )
+    if made is None:
+        return HTTPResponse(status=204)
+    assert isinstance(made, BaseModel), f"{route.path} must answer with a model"
+    return HTTPResponse(
+        made.model_dump_json(), status=route.status, headers={"Cache-Control": "no-store"},
+        content_type="application/json",
+    )  # fmt: skip

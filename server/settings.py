@@ -1,0 +1,113 @@
+"""Settings, from the environment. Production unless ``LINLI_ENV=dev``."""
+
+import base64
+import json
+import os
+import secrets
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kit.crypto import Keyring
+
+PRODUCTION_MINI_PROGRAM_BASE = "https://api.weixin.qq.com"
+
+
+class Settings(BaseSettings):
+    """Every setting, each read from the variable named as its alias. Secrets are never printed."""
+
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", populate_by_name=True)
+
+    env: Literal["dev", "production"] = Field("production", alias="LINLI_ENV")
+    state: Path = Field(Path(".linli"), alias="LINLI_STATE", description="Folder of the embedded server, dev keys, logs")
+    database_url: SecretStr | None = Field(None, alias="DATABASE_URL", description="postgresql://… of the application")
+    owner_database_url: SecretStr | None = Field(
+        None, alias="LINLI_OWNER_DATABASE_URL", description="postgresql://… of the owner, for migrations"
+    )
+    host: str = Field("127.0.0.1", alias="LINLI_HOST")
+    port: int = Field(8000, ge=1, le=65535, alias="LINLI_PORT")
+    sandbox_port: int = Field(8100, ge=1, le=65535, alias="LINLI_SANDBOX_PORT")
+    public_base: str | None = Field(None, alias="LINLI_PUBLIC_BASE", description="https://… under which WeChat finds us")
+    wechat_pay_base: str | None = Field(None, alias="LINLI_WECHAT_PAY_BASE", description="dev only: the sandbox")
+    wechat_api_base: str | None = Field(None, alias="LINLI_WECHAT_API_BASE", description="dev only: the sandbox")
+    field_keys: SecretStr | None = Field(
+        None, alias="LINLI_FIELD_KEYS", description='JSON {"key id": "base64 of 32 bytes", …}; the last one writes'
+    )
+    index_key: SecretStr | None = Field(None, alias="LINLI_INDEX_KEY", description="base64 of at least 32 bytes")
+    pool_size: int = Field(16, ge=2, le=200, alias="LINLI_POOL_SIZE")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LINLI_LOG_LEVEL")
+
+    @property
+    def dev(self) -> bool:
+        return self.env == "dev"
+
+    @model_validator(mode="after")
+    def _production_is_strict(self) -> Self:
+        if self.dev:
+            return self
+        if self.wechat_pay_base or self.wechat_api_base:
+            raise ValueError("LINLI_WECHAT_PAY_BASE and LINLI_WECHAT_API_BASE are for LINLI_ENV=dev only")
+        return self
+
+    def callback_base(self) -> str:
+        """Where WeChat finds us, without a trailing slash."""
+        if self.public_base:
+            return self.public_base.rstrip("/")
+        if self.dev:
+            return f"http://127.0.0.1:{self.port}"
+        raise ValueError("LINLI_PUBLIC_BASE is not set: WeChat needs an https address to report payments to")
+
+    def pay_base(self) -> str:
+        """WeChat Pay's address: the sandbox in dev, else WeChat's own."""
+        if not self.dev:
+            return "https://api.mch.weixin.qq.com"
+        return (self.wechat_pay_base or f"http://127.0.0.1:{self.sandbox_port}").rstrip("/")
+
+    def api_base(self) -> str:
+        """The mini-program server API's address: the sandbox in dev, else WeChat's own."""
+        if not self.dev:
+            return PRODUCTION_MINI_PROGRAM_BASE
+        return (self.wechat_api_base or f"http://127.0.0.1:{self.sandbox_port}").rstrip("/")
+
+    def require_database_url(self, *, owner: bool = False) -> str:
+        """The database to use; ``owner`` asks for the owner's door, which defaults to the same."""
+        url = (self.owner_database_url if owner and self.owner_database_url else None) or self.database_url
+        if url is None:
+            raise ValueError("DATABASE_URL is not set (without it, `linli up` starts the embedded PostgreSQL in dev)")
+        return url.get_secret_value()
+
+    def keyring(self) -> Keyring:
+        """The keys for fields at rest; in dev made on the first run and kept in the state folder, mode 0600."""
+        if self.field_keys and self.index_key:
+            keys = {name: base64.b64decode(key) for name, key in json.loads(self.field_keys.get_secret_value()).items()}
+            return Keyring(keys, list(keys)[-1], base64.b64decode(self.index_key.get_secret_value()))
+        if not self.dev:
+            raise ValueError("LINLI_FIELD_KEYS and LINLI_INDEX_KEY are not set (see docs/production.md)")
+        return _dev_keyring(self.state / "keys.json")
+
+
+def _dev_keyring(path: Path) -> Keyring:
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = {name: base64.b64encode(secrets.token_bytes(32)).decode() for name in ("dev1", "index")}
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(made, file)
+        try:
+            os.link(temporary, path)  # of two first starts at once, one wins and both read its keys
+        except FileExistsError:
+            path.chmod(0o600)
+        finally:
+            temporary.unlink()
+    kept = json.loads(path.read_text())
+    return Keyring({"dev1": base64.b64decode(kept["dev1"])}, "dev1", base64.b64decode(kept["index"]))
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()  # type: ignore[call-arg]

@@ -1,0 +1,64 @@
+"""差错: what finance must look at, and what was done about it."""
+
+from uuid import UUID
+
+from kit import clock
+from kit.ids import NO_ID, parse_id
+from kit.paging import Page, decode_cursor, page_of
+from models import audit
+from models.access import Act, Actor, require, require_somewhere
+from models.base import get_visible
+from models.discrepancy import DISCREPANCY_MACHINE, Discrepancy, DiscrepancyState
+from models.unit_of_work import unit_of_work
+
+
+async def list_discrepancies(
+    actor: Actor, state: DiscrepancyState | None, community_id: str | None, cursor: str | None, limit: int
+) -> Page[Discrepancy]:
+    """Newest first, of the communities whose cases the staff member may read."""
+    require_somewhere(actor, Act.DISCREPANCY_READ)
+    query = Discrepancy.visible_to(actor)
+    if state is not None:
+        query = query.filter(state=state)
+    if community_id is not None:
+        query = query.filter(community_id=parse_id(community_id) or NO_ID)
+    if cursor:
+        (last,) = decode_cursor(cursor, (UUID,))
+        query = query.filter(id__lt=last)
+    return page_of(await query.order_by("-id").limit(limit + 1), limit, lambda case: (case.id,))
+
+
+async def get_discrepancy(actor: Actor, discrepancy_id: UUID) -> Discrepancy:
+    """One case; NotFound when it is not the actor's to see."""
+    return await get_visible(Discrepancy.visible_to(actor), discrepancy_id)
+
+
+async def resolve_discrepancy(actor: Actor, discrepancy_id: UUID, resolution: str) -> Discrepancy:
+    """Note what was found and done. No money moves by this. MoveNotAllowed when the case is resolved already."""
+    found = await get_visible(Discrepancy.visible_to(actor), discrepancy_id)
+    require(actor, Act.DISCREPANCY_RESOLVE, community_id=found.community_id)
+    return await _resolve(actor, discrepancy_id, resolution)
+
+
+@unit_of_work
+async def _resolve(actor: Actor, discrepancy_id: UUID, resolution: str) -> Discrepancy:
+    case = await Discrepancy.select_for_update().get(id=discrepancy_id)
+    DISCREPANCY_MACHINE.enter(
+        case,
+        DiscrepancyState.RESOLVED,
+        resolved_at=clock.now(),
+        resolved_by_staff_id=actor.id,
+        resolution=resolution,
+    )
+    await case.save(update_fields=["state", "resolved_at", "resolved_by_staff_id", "resolution"])
+    await audit.record_tx(
+        actor,
+        "discrepancy.resolve",
+        "discrepancy",
+        case.id,
+        organization_id=case.organization_id,
+        community_id=case.community_id,
+        before={"state": "open"},
+        after={"state": "resolved", "resolution": resolution},
+    )
+    return case

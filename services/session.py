@@ -1,0 +1,121 @@
+"""Sessions: who is calling."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from kit import clock
+from kit.crypto import token_hash
+from kit.errors import NotFound, NotSignedIn
+from kit.ids import new_token
+from models.access import Actor, ActorKind, ActorOccupancy, Role
+from models.session import Session
+from models.unit_of_work import row, rows, unit_of_work
+
+RESIDENT_DAYS = 30
+STAFF_HOURS = 12
+
+_FIND = """
+SELECT s.id, s.kind, s.organization_id, s.resident_id, s.staff_id, s.app_id
+FROM sessions s LEFT JOIN staff t ON t.id = s.staff_id
+WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND t.disabled_at IS NULL
+"""
+# Ended occupancies still tell which customers the resident is: what somebody owes stays visible after moving out.
+_OCCUPANCIES = """
+SELECT id, community_id, room_id, customer_id, kind, starts_on,
+       starts_on <= $2 AND (ends_on IS NULL OR ends_on >= $2) AS current
+FROM occupancies WHERE resident_id = $1 ORDER BY starts_on, id
+"""
+_ROLES = """
+SELECT c.id AS community_id, r.role, r.community_id IS NULL AS everywhere
+FROM staff_roles r
+LEFT JOIN communities c ON c.organization_id = r.organization_id AND (r.community_id IS NULL OR c.id = r.community_id)
+WHERE r.staff_id = $1
+"""
+
+
+async def create_session_tx(
+    *,
+    kind: ActorKind,
+    organization_id: UUID,
+    resident_id: UUID | None = None,
+    staff_id: UUID | None = None,
+    app_id: UUID | None = None,
+) -> tuple[str, datetime]:
+    """A new session; its token (told this once) and when it ends."""
+    token = new_token()
+    lasts = timedelta(days=RESIDENT_DAYS) if kind is ActorKind.RESIDENT else timedelta(hours=STAFF_HOURS)
+    expires_at = clock.now() + lasts
+    await Session.create(
+        organization_id=organization_id,
+        kind=kind,
+        resident_id=resident_id,
+        staff_id=staff_id,
+        app_id=app_id,
+        token_hash=token_hash(token),
+        expires_at=expires_at,
+    )
+    return token, expires_at
+
+
+async def authenticate(token: str) -> Actor:
+    """The actor of a live session with everything that decides what they may see; NotSignedIn otherwise."""
+    found = await row(_FIND, token_hash(token), clock.now()) if 20 <= len(token) <= 200 else None
+    if found is None:
+        raise NotSignedIn()
+    return await (_resident(found) if found["kind"] == ActorKind.RESIDENT else _staff(found))
+
+
+async def _resident(found: dict[str, object]) -> Actor:
+    held = await rows(_OCCUPANCIES, found["resident_id"], clock.today())
+    return Actor(
+        kind=ActorKind.RESIDENT,
+        id=found["resident_id"],  # type: ignore[arg-type]
+        organization_id=found["organization_id"],  # type: ignore[arg-type]
+        app_id=found["app_id"],  # type: ignore[arg-type]
+        session_id=found["id"],  # type: ignore[arg-type]
+        occupancies=tuple(
+            ActorOccupancy(one["id"], one["community_id"], one["room_id"], Role(one["kind"]), one["starts_on"])
+            for one in held
+            if one["current"]
+        ),
+        customer_ids=frozenset(one["customer_id"] for one in held),
+    )
+
+
+async def _staff(found: dict[str, object]) -> Actor:
+    held = await rows(_ROLES, found["staff_id"])
+    roles: dict[UUID, frozenset[Role]] = {}
+    for one in held:
+        if one["community_id"] is not None:
+            roles[one["community_id"]] = roles.get(one["community_id"], frozenset()) | {Role(one["role"])}
+    return Actor(
+        kind=ActorKind.STAFF,
+        id=found["staff_id"],  # type: ignore[arg-type]
+        organization_id=found["organization_id"],  # type: ignore[arg-type]
+        session_id=found["id"],  # type: ignore[arg-type]
+        roles=roles,
+        organization_roles=frozenset(Role(one["role"]) for one in held if one["everywhere"]),
+    )
+
+
+@unit_of_work
+async def sign_out(actor: Actor) -> None:
+    """Revoke the session that the request came with."""
+    await Session.filter(id=actor.session_id, revoked_at__isnull=True).update(revoked_at=clock.now())
+
+
+async def list_sessions(actor: Actor) -> list[Session]:
+    """The caller's own live sessions, newest first."""
+    return await _own(actor).filter(revoked_at__isnull=True, expires_at__gt=clock.now()).order_by("-created_at")
+
+
+@unit_of_work
+async def revoke_session(actor: Actor, session_id: UUID) -> None:
+    """Revoke one of the caller's own sessions (a lost phone); NotFound for anybody else's."""
+    changed = await _own(actor).filter(id=session_id, revoked_at__isnull=True).update(revoked_at=clock.now())
+    if not changed:
+        raise NotFound()
+
+
+def _own(actor: Actor):  # type: ignore[no-untyped-def]
+    return Session.filter(staff_id=actor.id) if actor.is_staff else Session.filter(resident_id=actor.id)
