@@ -1,9 +1,12 @@
 """How the tables are reached: the list of model modules, and the pool that the process opens and closes."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tortoise import Tortoise
+
+import migrations
 
 MODULES = [
     f"models.{name}"
@@ -14,6 +17,11 @@ MODULES = [
     )
 ]  # fmt: skip
 APP_ROLE = "linli_app"
+
+
+def known_migrations() -> list[str]:
+    """The migrations of this code, in order."""
+    return sorted(path.stem for path in Path(migrations.__path__[0]).glob("[0-9]*.py"))
 
 
 def credentials(url: str) -> dict[str, Any]:

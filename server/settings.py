@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kit.crypto import Keyring
+from server.postgres_home import private_folder
 
 PRODUCTION_MINI_PROGRAM_BASE = "https://api.weixin.qq.com"
 
@@ -79,6 +80,10 @@ class Settings(BaseSettings):
             raise ValueError("DATABASE_URL is not set (without it, `linli up` starts the embedded PostgreSQL in dev)")
         return url.get_secret_value()
 
+    def with_database(self, url: str, owner_url: str) -> "Settings":
+        """These settings with the embedded server's doors."""
+        return self.model_copy(update={"database_url": SecretStr(url), "owner_database_url": SecretStr(owner_url)})
+
     def keyring(self) -> Keyring:
         """The keys for fields at rest; in dev made on the first run and kept in the state folder, mode 0600."""
         if self.field_keys and self.index_key:
@@ -91,7 +96,7 @@ class Settings(BaseSettings):
 
 def _dev_keyring(path: Path) -> Keyring:
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(path.parent)
         made = {name: base64.b64encode(secrets.token_bytes(32)).decode() for name in ("dev1", "index")}
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

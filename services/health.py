@@ -1,11 +1,9 @@
 """Whether this installation can do its work."""
 
-from pathlib import Path
-
 import asyncpg
 from tortoise.exceptions import BaseORMException
 
-import migrations
+from models.database import known_migrations
 from models.unit_of_work import rows
 
 WORKER_SILENT_S = 60
@@ -14,11 +12,6 @@ _STATE = """
 SELECT (SELECT array_agg(name ORDER BY name) FROM tortoise_migrations WHERE app = 'linli') AS applied,
        (SELECT max(last_heartbeat) > now() - make_interval(secs => $1) FROM procrastinate_workers) AS worker_seen
 """
-
-
-def known_migrations() -> list[str]:
-    """The migrations that this code knows, in order."""
-    return sorted(path.stem for path in Path(migrations.__path__[0]).glob("[0-9]*.py"))
 
 
 async def checks() -> dict[str, str]:

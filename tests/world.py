@@ -61,6 +61,7 @@ class AtWechat:
     appid: str
     app_secret: str
     platform: dict[str, Any]
+    platform_private_key: str  # WeChat's own, so that a test can say what WeChat would never say
 
 
 @cache
@@ -74,7 +75,12 @@ def registered_at_wechat(state: Path) -> tuple[AtWechat, ...]:
         apiv3_key, app_secret = secrets.token_hex(16), f"secret-of-app-{app}"
         platform = context.merchants.register(mchid, serial_no, public_key, apiv3_key, [appid])
         register_app(context, appid, app_secret, f"小程序{app}", {one: one for one in TEMPLATES.values()})
-        made.append(AtWechat(mchid, serial_no, apiv3_key, private_key, public_key, appid, app_secret, platform))
+        merchant = context.merchants.get(mchid)
+        assert merchant is not None
+        own_key = merchant.platform_key.private_key
+        made.append(
+            AtWechat(mchid, serial_no, apiv3_key, private_key, public_key, appid, app_secret, platform, own_key)
+        )
     context.store.close()
     return tuple(made)
 

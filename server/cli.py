@@ -1,0 +1,242 @@
+"""``linli``: the command line."""
+
+import asyncio
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from server.child import end_with_parent
+from server.settings import Settings, get_settings
+
+app = typer.Typer(
+    name="linli",
+    help="Linli 邻里: the backend that a property company runs its communities on.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+bills = typer.Typer(help="Bills.", no_args_is_help=True)
+app.add_typer(bills, name="bills")
+
+
+def fail(sentence: str) -> NoReturn:
+    """Say one sentence and end with 1."""
+    typer.echo(f"linli: {sentence}", err=True)
+    raise typer.Exit(1)
+
+
+def settings_or_fail() -> Settings:
+    """The settings, or one sentence that names what is wrong with them."""
+    from pydantic import ValidationError
+
+    try:
+        return get_settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        fail(f"a setting is wrong: {'.'.join(map(str, first['loc'])) or 'environment'}: {first['msg']}")
+
+
+def in_database(work: Callable[[], Coroutine[Any, Any, Any]], *, configured: bool = True) -> Any:
+    """Run ``work`` with the application's database open. In dev without DATABASE_URL that is the embedded server,
+    the running one or one started for this command."""
+    from server.app import close_resources, configure, open_resources
+    from server.log import configure_logs
+    from server.supervisor import CannotRun, database
+
+    settings = settings_or_fail()
+    configure_logs("warning")
+
+    async def run(one: Settings) -> Any:
+        if configured:
+            configure(one)
+        await open_resources(one)
+        try:
+            return await work()
+        finally:
+            await close_resources()
+
+    try:
+        if settings.database_url or not settings.dev:
+            return asyncio.run(run(settings))
+        with database(settings.state, None) as server:
+            assert server is not None
+            return asyncio.run(run(settings.with_database(server.url("linli", "linli_app"), server.url("linli"))))
+    except (CannotRun, ValueError) as problem:
+        fail(str(problem))
+
+
+@app.command()
+def up() -> None:
+    """Run everything on this machine: embedded PostgreSQL, migrations, demo data, API, worker and WeChat sandbox.
+
+    For a laptop (LINLI_ENV=dev). Keeps the data of the last run; Ctrl-C ends it all.
+    """
+    from server.up import run_all
+
+    raise typer.Exit(run_all(settings_or_fail()))
+
+
+@app.command()
+def serve() -> None:
+    """Serve the API. A second process on the same database refuses to start."""
+    from server.serve import run_api
+
+    end_with_parent()
+    problem = run_api(settings_or_fail())
+    if problem:
+        fail(problem)
+
+
+@app.command()
+def worker() -> None:
+    """Run the jobs: consequences of payments, messages, and the janitor that asks WeChat."""
+    from server.serve import run_worker
+
+    end_with_parent()
+    problem = run_worker(settings_or_fail())
+    if problem:
+        fail(problem)
+
+
+@app.command()
+def sandbox(
+    speed: Annotated[int, typer.Option(help="Seconds of the callback schedule that pass in one second.")] = 1,
+) -> None:
+    """Run the WeChat sandbox (dev only): Pay APIv3, the mini-program API, and a page that plays the phone."""
+    from sandbox.config import Config
+    from sandbox.main import serve as serve_sandbox
+    from sandbox.store import StateUnusable
+    from server.postgres_home import private_folder
+
+    end_with_parent()
+    settings = settings_or_fail()
+    if not settings.dev:
+        fail("the sandbox is for LINLI_ENV=dev only")
+    config = Config(
+        private_folder(settings.state) / "sandbox.db", settings.sandbox_port, api_base=settings.callback_base(), speed=speed
+    )
+    try:
+        serve_sandbox(config)
+    except (OSError, StateUnusable) as error:
+        fail(str(error))
+
+
+@app.command()
+def migrate(
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be applied.")] = False,
+) -> None:
+    """Bring the database to this version. Safe to repeat; run it before the new version starts."""
+    from server.migration import apply, pending, prepare_embedded
+    from server.supervisor import CannotRun, database
+
+    settings = settings_or_fail()
+    try:
+        if settings.database_url or not settings.dev:
+            url = settings.require_database_url(owner=True)
+            names = asyncio.run(pending(url) if plan else apply(url))
+        else:
+            with database(settings.state, None) as server:
+                assert server is not None
+                names = asyncio.run(prepare_embedded(server.url("postgres"), server.url("linli")))
+    except (CannotRun, ValueError, OSError) as problem:
+        fail(str(problem))
+    verb = "would apply" if plan else "applied"
+    typer.echo(f"{verb}: {', '.join(names)}" if names else "the database is up to date")
+
+
+@app.command()
+def demo() -> None:
+    """Fill an empty database with demo data, or register what is there with the sandbox again (dev only)."""
+    from server.demo import fill
+
+    settings = settings_or_fail()
+    if not settings.dev:
+        fail("demo data is for LINLI_ENV=dev only")
+    typer.echo(in_database(lambda: fill(settings)))
+
+
+@app.command()
+def reset() -> None:
+    """Throw the demo away, so that the next `linli up` starts anew. Refuses a database without the demo mark."""
+    from server.demo import reset as reset_demo
+
+    settings = settings_or_fail()
+    if not settings.dev:
+        fail("there is nothing to reset: LINLI_ENV is not dev")
+    problem = reset_demo(settings)
+    if problem:
+        fail(problem)
+    typer.echo("the demo is gone; `make run` starts a new one")
+
+
+@app.command()
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Check every invariant of the money (docs/ledger.md) on the live database. Ends with 1 when one is broken."""
+    import payments
+
+    found = in_database(lambda: payments.violations())
+    if as_json:
+        document = [{"number": one.number, "truth": one.truth, "found": one.found} for one in found]
+        typer.echo(json.dumps(document, ensure_ascii=False, default=str, indent=2))
+    else:
+        for invariant in payments.INVARIANTS:
+            broken = [one for one in found if one.number == invariant.number]
+            typer.echo(f"{'BROKEN' if broken else 'ok':6} {invariant.number:4} {invariant.truth}")
+            for one in broken:
+                typer.echo("         " + ", ".join(f"{name}={value}" for name, value in one.found.items()))
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def tour() -> None:
+    """Play the story over HTTP against the running program, every step shown. Ends with 1 when a step is wrong."""
+    from server.tour import play
+
+    settings = settings_or_fail()
+    path = settings.state / "demo.json"
+    if not path.exists():
+        fail(f"{path} is missing: start the program first (make run)")
+    raise typer.Exit(asyncio.run(play(json.loads(path.read_text()))))
+
+
+@bills.command("import")
+def import_bills(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An .xlsx or .csv file.")],
+    community: Annotated[str, typer.Option("--community", help="Its id, or its name where that is unique.")],
+    commit: Annotated[bool, typer.Option("--commit", help="Do it. Without this, only say what would happen.")] = False,
+) -> None:
+    """Import bills from a spreadsheet: all rows or none. docs/bill-import.md explains the columns."""
+    from server.bill_import import run_import
+
+    text, good = in_database(lambda: run_import(file, community, commit=commit))
+    typer.echo(text)
+    if not good:
+        raise typer.Exit(1)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, complete or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        out.write(text)
+    temporary.replace(path)
+
+
+def main() -> None:
+    """The entry point of the ``linli`` script."""
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The two processes that do the work: the API and the worker."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import psycopg
+
+from models.database import APP_ROLE
+from server.app import close_resources, configure, create_app, open_resources
+from server.log import configure_logs
+from server.settings import Settings
+
+_ONE_API = 0x6C696E6C69_01  # the advisory lock that one API process holds
+
+
+def run_api(settings: Settings) -> str | None:
+    """Serve until SIGTERM or SIGINT; a sentence when that is not possible."""
+    try:
+        url = settings.require_database_url()
+        settings.keyring()
+        settings.callback_base()
+    except ValueError as problem:
+        return str(problem)
+    try:
+        listening = socket.create_server((settings.host, settings.port), backlog=1024)
+    except OSError as error:
+        return f"port {settings.port} cannot be taken ({error.strerror}); set LINLI_PORT to another"
+    with listening, _alone(url) as problem_or_none:
+        if problem_or_none:
+            return problem_or_none
+        listening.setblocking(False)
+        create_app(settings).run(sock=listening, single_process=True, access_log=False, motd=False)
+    return None
+
+
+@contextlib.contextmanager
+def _alone(url: str) -> Iterator[str | None]:
+    """Hold the lock of the one API process for as long as this one runs: without Redis between them, two would each
+    keep their own idea of who asked WeChat a moment ago."""
+    try:
+        connection = psycopg.connect(url, autocommit=True, options=f"-c role={APP_ROLE}", connect_timeout=10)
+    except psycopg.Error as error:
+        yield f"the database does not answer: {str(error).splitlines()[0]}"
+        return
+    with connection:
+        held = connection.execute("SELECT pg_try_advisory_lock(%s)", (_ONE_API,)).fetchone()
+        if not held or not held[0]:
+            yield "another API process serves this database already; one API process is all that runs without Redis"
+        else:
+            yield None
+
+
+def run_worker(settings: Settings) -> str | None:
+    """Work until SIGTERM or SIGINT; a sentence when that is not possible."""
+    try:
+        settings.require_database_url()
+        settings.keyring()
+        settings.callback_base()
+    except ValueError as problem:
+        return str(problem)
+    asyncio.run(_work(settings))
+    return None
+
+
+async def _work(settings: Settings) -> None:
+    from jobs.worker import create_worker
+
+    configure_logs(settings.log_level)
+    configure(settings)
+    await open_resources(settings)
+    worker = create_worker(settings.require_database_url())
+    try:
+        async with worker.open_async():
+            task = asyncio.create_task(
+                worker.run_worker_async(
+                    name="linli",
+                    concurrency=8,
+                    install_signal_handlers=False,
+                    shutdown_graceful_timeout=8,
+                    fetch_job_polling_interval=2,
+                )
+            )
+            loop = asyncio.get_running_loop()
+            # Explicit, because a process that a script started with & ignores SIGINT otherwise.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, task.cancel)
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    finally:
+        await close_resources()

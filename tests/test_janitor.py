@@ -1,0 +1,253 @@
+"""Callbacks lost, answers lost, time run out: everything ends in its right state without a person."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+import payments
+from kit import clock
+from models.bill import Bill
+from models.ledger import Entry
+from models.payment import CloseReason, Payment, PaymentAttempt, PaymentState
+from models.unit_of_work import unit_of_work
+from payments.gateways.base import OutcomeUnknown
+from payments.merchant import gateway_of
+from tests.conftest import Drain, SandboxControl
+from tests.world import World
+
+
+async def sweep_after(seconds: int) -> int:
+    """Let so much time pass and sweep; how many attempts were looked at."""
+    with clock.travel_to(clock.now() + timedelta(seconds=seconds)):
+        return await payments.sweep()
+
+
+async def test_a_lost_callback_loses_nothing(world: World, sandbox: SandboxControl, drain: Drain, books) -> None:
+    home = await world.home(bills=2)
+    opened = (await home.open()).json()
+    await sandbox.fault("lost")
+    await sandbox.pay(opened)
+
+    assert await sweep_after(6) == 1
+
+    assert await drain() == ["payment_settled", "send_message"]
+    assert (await Payment.get(id=opened["id"])).state is PaymentState.PAID
+    assert [bill.state for bill in await Bill.all()] == ["paid", "paid"]
+    assert await sweep_after(7200) == 0  # decided: nobody looks again
+
+
+async def test_two_sweeps_at_once_share_the_work(world: World, sandbox: SandboxControl, books) -> None:
+    home = await world.home(bills=6)
+    for bill_id in home.bill_ids:
+        person = await world.resident(home.company)
+        await world.occupancy(home.room, await world.customer(home.company), resident=person.resident)
+        assert (await home.open(person, [bill_id])).status_code == 201
+
+    with clock.travel_to(clock.now() + timedelta(seconds=6)):
+        looked = await asyncio.gather(*(payments.sweep() for _ in range(4)))
+
+    assert sum(looked) == 6
+
+
+async def test_an_unpaid_payment_is_asked_about_less_and_less_and_then_closed(
+    world: World, sandbox: SandboxControl, books
+) -> None:
+    home = await world.home()
+    await home.open()
+    made = await PaymentAttempt.get()
+    looks = []
+    with clock.travel_to(clock.now()):
+        for _ in range(20):
+            attempt = await PaymentAttempt.get()
+            if attempt.next_check_at is None:
+                break
+            looks.append(round((attempt.next_check_at - made.created_at).total_seconds()))
+            clock.shift(attempt.next_check_at - clock.now() + timedelta(milliseconds=50))
+            await payments.sweep()
+
+    # Each look comes a moment after it is due, so the steps drift by a second at most; thirty minutes are given.
+    expected = [5, 30, 60, 180, 300, 600, 1800]
+    assert len(looks) == len(expected)
+    assert all(0 <= look - step <= 1 for look, step in zip(looks, expected, strict=True)), looks
+    payment = await Payment.get()
+    assert (payment.state, payment.close_reason) == ("closed", "expired")
+    assert [order["trade_state"] for order in await sandbox.orders()] == ["CLOSED"]
+    assert (await Bill.get()).state == "open"
+    assert (await home.open()).status_code == 201
+
+
+async def test_paid_in_the_last_second_is_settled_not_closed(
+    world: World, sandbox: SandboxControl, books
+) -> None:
+    home = await world.home()
+    opened = (await home.open()).json()
+    await sandbox.fault("lost")
+    await sandbox.pay(opened)
+
+    await sweep_after(31 * 60)
+
+    payment = await Payment.get()
+    assert (payment.state, payment.close_reason) == ("paid", None)
+
+
+async def test_paid_between_our_question_and_our_close(
+    world: World, sandbox: SandboxControl, books, monkeypatch
+) -> None:
+    """WeChat answers "unpaid"; the resident pays; our close is told ORDERPAID: the payment is settled."""
+    home = await world.home()
+    opened = (await home.open()).json()
+    await sandbox.fault("lost")
+    gateway = type(await gateway_of(home.company.merchant.id))
+    true_close = gateway.close_order
+
+    async def rival_first(self, out_trade_no: str) -> None:
+        monkeypatch.setattr(gateway, "close_order", true_close)
+        assert (await sandbox.pay(opened)).status_code == 200
+        await true_close(self, out_trade_no)
+
+    monkeypatch.setattr(gateway, "close_order", rival_first)
+    state = await payments.close_payment((await Payment.get()).id, CloseReason.EXPIRED)
+
+    assert state is PaymentState.PAID
+    assert (await Payment.get()).close_reason is None
+    assert await Entry.all().count() == 1
+
+
+@pytest.mark.parametrize("how", ["500", "cut"])
+async def test_the_prepay_answer_is_lost_and_the_repeat_goes_on_with_the_same_order(
+    world: World, sandbox: SandboxControl, books, how: str
+) -> None:
+    home = await world.home()
+    await sandbox.fault("answer_lost", operation="prepay", how=how, times=3)
+
+    lost = await home.open(key="tap-1")
+    assert (lost.status_code, lost.json()["code"]) == (503, "wechat_unavailable")
+    assert lost.headers["Retry-After"] == "3"
+    assert await Payment.all().count() == 1
+
+    again = await home.open(key="tap-1")
+
+    assert again.status_code == 201
+    assert len(await sandbox.orders()) == 1 and await PaymentAttempt.all().count() == 1
+    assert (await sandbox.pay(again.json())).status_code == 200
+
+
+async def test_one_lost_prepay_answer_is_not_even_noticed(world: World, sandbox: SandboxControl, books) -> None:
+    home = await world.home()
+    await sandbox.fault("answer_lost", operation="prepay", how="500", times=2)
+
+    assert (await home.open()).status_code == 201
+    assert len(await sandbox.orders()) == 1
+
+
+async def test_an_order_whose_answer_was_lost_for_good_is_closed_when_its_time_is_up(
+    world: World, sandbox: SandboxControl, books
+) -> None:
+    home = await world.home()
+    await sandbox.fault("answer_lost", operation="prepay", how="500", times=3)
+    assert (await home.open()).status_code == 503
+
+    await sweep_after(6)
+    assert (await Payment.get()).state is PaymentState.OPEN  # WeChat knows it and nobody has paid: not failed
+    await sweep_after(31 * 60)
+
+    assert (await Payment.get()).state is PaymentState.CLOSED
+    assert [order["trade_state"] for order in await sandbox.orders()] == ["CLOSED"]
+
+
+async def test_an_order_that_wechat_never_heard_of_is_closed_when_its_time_is_up(
+    world: World, sandbox: SandboxControl, books
+) -> None:
+    home = await world.home()
+    await sandbox.fault("error", operation="prepay", status=500, code="SYSTEM_ERROR")
+    assert (await home.open()).status_code == 503
+
+    await sweep_after(6)
+    assert (await Payment.get()).state is PaymentState.OPEN
+    await sweep_after(31 * 60)
+
+    assert (await Payment.get()).state is PaymentState.CLOSED
+    assert await sandbox.orders() == []
+
+
+async def test_while_wechat_is_away_nothing_is_decided(world: World, sandbox: SandboxControl, books) -> None:
+    home = await world.home()
+    opened = (await home.open()).json()
+    await sandbox.fault("lost")
+    await sandbox.pay(opened)
+    await sandbox.fault("error", operation="query", status=503, code="SERVICE_UNAVAILABLE")
+    await sandbox.fault("error", operation="close", status=503, code="SERVICE_UNAVAILABLE")
+
+    for minutes in (1, 10, 35, 90):
+        await sweep_after(minutes * 60)
+        assert (await Payment.get()).state is PaymentState.OPEN
+        assert (await PaymentAttempt.get()).next_check_at is not None
+
+    await sandbox.no_faults()
+    await sweep_after(120 * 60)
+    assert (await Payment.get()).state is PaymentState.PAID
+
+
+async def test_an_answer_with_a_bad_signature_is_no_answer(world: World, sandbox: SandboxControl, books) -> None:
+    home = await world.home()
+    opened = (await home.open()).json()
+    await sandbox.fault("lost")
+    await sandbox.pay(opened)
+    await sandbox.fault("bad_signature", operation="query")
+
+    await sweep_after(6)
+    assert (await Payment.get()).state is PaymentState.OPEN
+
+    await sandbox.no_faults()
+    await sweep_after(120)
+    assert (await Payment.get()).state is PaymentState.PAID
+
+
+async def test_a_close_whose_answer_was_lost_is_closed_by_the_next_look(
+    world: World, sandbox: SandboxControl, books
+) -> None:
+    home = await world.home()
+    await home.open()
+    await sandbox.fault("answer_lost", operation="close", how="500", times=3)
+
+    await sweep_after(31 * 60)
+    assert (await Payment.get()).state is PaymentState.OPEN
+    await sweep_after(33 * 60)
+
+    payment = await Payment.get()
+    assert (payment.state, payment.close_reason) == ("closed", "expired")
+
+
+async def test_the_gateway_refuses_to_be_called_inside_a_transaction(world: World, sandbox: SandboxControl) -> None:
+    home = await world.home()
+    gateway = await gateway_of(home.company.merchant.id)
+
+    @unit_of_work
+    async def wrong() -> None:
+        await gateway.ask("L20261123ABCDEF")
+
+    with pytest.raises(RuntimeError, match="never called inside a transaction"):
+        await wrong()
+
+
+async def test_wechat_not_listening_at_all_is_an_unknown_outcome(world: World, sandbox: SandboxControl) -> None:
+    home = await world.home()
+    payments.configure(payments.PaymentSettings("http://127.0.0.1:9", "http://127.0.0.1:8000", dev=True))
+    gateway = await gateway_of(home.company.merchant.id)
+
+    with pytest.raises(OutcomeUnknown):
+        await gateway.ask("L20261123ABCDEF")
+    answer = await home.open()
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "wechat_unavailable")
+    assert (await Payment.get()).state is PaymentState.OPEN
+
+
+def test_production_speaks_to_wechat_and_nobody_else() -> None:
+    for base in ("http://127.0.0.1:8100", "https://api.mch.weixin.qq.com.evil.example", "http://api.mch.weixin.qq.com"):
+        with pytest.raises(ValueError, match="allow-list"):
+            payments.PaymentSettings(base, "https://linli.example")
+    with pytest.raises(ValueError, match="https only"):
+        payments.PaymentSettings("https://api.mch.weixin.qq.com", "http://linli.example")
+    assert payments.PaymentSettings("https://api2.mch.weixin.qq.com", "https://linli.example").dev is False
