@@ -55,11 +55,14 @@ def config(url: str, *, owner: bool = False, pool_size: int = 16) -> dict[str, A
             "statement_timeout": "30s",
             "idle_in_transaction_session_timeout": "60s",
         }
-    options = {"minsize": 1, "maxsize": pool_size, "server_settings": settings, "command_timeout": None if owner else 35}
+    options = {
+        "minsize": 1,
+        "maxsize": pool_size,
+        "server_settings": settings,
+        "command_timeout": None if owner else 35,
+    }
     return {
-        "connections": {
-            "default": {"engine": "tortoise.backends.asyncpg", "credentials": credentials(url) | options}
-        },
+        "connections": {"default": {"engine": "tortoise.backends.asyncpg", "credentials": credentials(url) | options}},
         "apps": {"linli": {"models": MODULES, "default_connection": "default", "migrations": "migrations"}},
         "use_tz": True,
         "timezone": "UTC",

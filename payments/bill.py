@@ -90,9 +90,13 @@ async def issue_bill_tx(actor: Actor, new: NewBill) -> Bill:
         bill_import_id=new.bill_import_id,
     )
     # A look before the insert gives the refusal its words; the partial unique index gives the promise.
-    if await Bill.filter(
-        community_id=community.id, subject_kind=new.subject_kind, subject_id=new.subject_id, purpose=new.purpose
-    ).exclude(state=BillState.VOID).exists():
+    if (
+        await Bill.filter(
+            community_id=community.id, subject_kind=new.subject_kind, subject_id=new.subject_id, purpose=new.purpose
+        )
+        .exclude(state=BillState.VOID)
+        .exists()
+    ):
         raise BillExists()
     try:
         await bill.save(force_create=True)

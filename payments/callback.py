@@ -78,9 +78,7 @@ async def receive(
     settlement = await settle(merchant_account_id, fact, asked=False)
     if settlement.outcome is Settled.UNKNOWN_ORDER:
         return await _cannot_place(kept, notice)
-    outcome = (
-        NotificationOutcome.QUARANTINED if settlement.outcome is Settled.DOUBTFUL else NotificationOutcome.APPLIED
-    )
+    outcome = NotificationOutcome.QUARANTINED if settlement.outcome is Settled.DOUBTFUL else NotificationOutcome.APPLIED
     await _mark(kept["id"], notice.noticed_at, outcome, ",".join(settlement.mismatches))
     log.info("notification_worked", outcome=str(outcome), settled=str(settlement.outcome))
     return outcome

@@ -148,17 +148,13 @@ def pay_group(bill: Bill) -> str | None:
     return hashlib.sha256(shared.encode()).hexdigest()[:16]
 
 
-async def _reusable_or_rivals(
-    bills: Sequence[Bill], payment_ids: set[UUID], payer: Payer
-) -> PaymentAttempt | _Rivals:
+async def _reusable_or_rivals(bills: Sequence[Bill], payment_ids: set[UUID], payer: Payer) -> PaymentAttempt | _Rivals:
     payments = await Payment.filter(id__in=payment_ids).order_by("id")
     attempts = await PaymentAttempt.filter(payment_id__in=payment_ids, state__in=UNDECIDED)
     now = clock.now()
     mine = all(payment.payer_resident_id == payer.resident_id for payment in payments)
     if mine and len(payments) == 1 and len(attempts) == 1:
-        chosen = {
-            choice.bill_id: choice.amount_fen for choice in await PaymentBill.filter(payment_id=payments[0].id)
-        }
+        chosen = {choice.bill_id: choice.amount_fen for choice in await PaymentBill.filter(payment_id=payments[0].id)}
         owed = {bill.id: bill.amount_fen - bill.paid_fen for bill in bills}
         time_left = attempts[0].expires_at - now > timedelta(seconds=LAST_MINUTE_S)
         if chosen == owed and time_left and (attempts[0].appid, attempts[0].openid) == (payer.appid, payer.openid):
@@ -285,5 +281,3 @@ async def _commit_prepay(attempt_id: UUID, prepay_id: str) -> PaymentAttempt:
         attempt.prepay_id = prepay_id
         await attempt.save(update_fields=["state", "prepay_id"])
     return attempt
-
-

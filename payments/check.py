@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from models.unit_of_work import rows
@@ -195,7 +196,12 @@ INVARIANTS = (
 async def violations(limit: int = 20) -> list[Violation]:
     """Everything that breaks an invariant, at most ``limit`` rows of each."""
     return [
-        Violation(invariant.number, invariant.truth, dict(found))
+        Violation(invariant.number, invariant.truth, {name: _plain(value) for name, value in found.items()})
         for invariant in INVARIANTS
         for found in await rows(f"SELECT * FROM ({invariant.sql}) broken LIMIT {int(limit)}")
     ]
+
+
+def _plain(value: Any) -> Any:
+    # PostgreSQL sums bigint into numeric; fen are whole.
+    return int(value) if isinstance(value, Decimal) else value

@@ -37,9 +37,7 @@ async def account_tx(
 ) -> UUID:
     """The id of the account, made when it does not exist yet."""
     for _ in range(2):
-        found = await row(
-            _ENSURE, legal_entity_id, community_id, kind.value, holder_id, new_id(), organization_id
-        )
+        found = await row(_ENSURE, legal_entity_id, community_id, kind.value, holder_id, new_id(), organization_id)
         if found:
             return UUID(str(found["id"]))
         # Somebody else made it between our look and our insert; the second look sees it.

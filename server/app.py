@@ -41,9 +41,7 @@ class NoSuchMethod(Refusal):
 def configure(settings: Settings) -> None:
     """Give every room what it needs to know of the settings; for the API, the worker and the command line alike."""
     secret.configure(settings.keyring())
-    payments.configure(
-        payments.PaymentSettings(settings.pay_base(), settings.callback_base(), dev=settings.dev)
-    )
+    payments.configure(payments.PaymentSettings(settings.pay_base(), settings.callback_base(), dev=settings.dev))
     miniprogram.configure(settings.api_base())
 
 

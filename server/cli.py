@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import stat
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -63,6 +61,7 @@ def in_database(work: Callable[[], Coroutine[Any, Any, Any]], *, configured: boo
 
     try:
         if settings.database_url or not settings.dev:
+            settings.require_database_url()
             return asyncio.run(run(settings))
         with database(settings.state, None) as server:
             assert server is not None
@@ -119,7 +118,10 @@ def sandbox(
     if not settings.dev:
         fail("the sandbox is for LINLI_ENV=dev only")
     config = Config(
-        private_folder(settings.state) / "sandbox.db", settings.sandbox_port, api_base=settings.callback_base(), speed=speed
+        private_folder(settings.state) / "sandbox.db",
+        settings.sandbox_port,
+        api_base=settings.callback_base(),
+        speed=speed,
     )
     try:
         serve_sandbox(config)
@@ -221,15 +223,6 @@ def import_bills(
     typer.echo(text)
     if not good:
         raise typer.Exit(1)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-        out.write(text)
-    temporary.replace(path)
 
 
 def main() -> None:

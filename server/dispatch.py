@@ -1,7 +1,7 @@
 """From a declared route to a web server's handler: read, guard, validate, remember, call, render."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -43,7 +43,7 @@ def language_of(request: Request) -> str:
     return "en" if request.headers.get("accept-language", "").lower().startswith("en") else "zh"
 
 
-def handle(route: Route) -> Callable[..., Awaitable[HTTPResponse]]:
+def handle(route: Route) -> Callable[..., Coroutine[Any, Any, HTTPResponse]]:
     """The web server's handler of a declared route."""
 
     async def answer(request: Request, **path: str) -> HTTPResponse:

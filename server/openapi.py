@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from handlers.route import Route, Who
 from kit.errors import BodyTooLarge, InvalidInput, MalformedJson, NotSignedIn, Refusal, all_refusals
-
 
 _PROBLEM = {
     "type": "object",
@@ -29,7 +28,9 @@ _PROBLEM = {
 
 def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     """The whole document."""
-    models = {model for route in routes for model in (route.body, route.response, route.query) if _is_model(model)}
+    models: set[type[BaseModel]] = {
+        model for route in routes for model in (route.body, route.response, route.query) if _is_model(model)
+    }
     pairs: list[tuple[type[BaseModel], Any]] = []
     for model in sorted(models, key=lambda one: one.__name__):
         inbound = any(model in (route.body, route.query) for route in routes)
@@ -57,7 +58,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     }
 
 
-def _is_model(model: Any) -> bool:
+def _is_model(model: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(model, type) and issubclass(model, BaseModel)
 
 
@@ -141,5 +142,3 @@ def _responses(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     return answers
-
-

@@ -23,7 +23,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=None, extra="ignore", populate_by_name=True)
 
     env: Literal["dev", "production"] = Field("production", alias="LINLI_ENV")
-    state: Path = Field(Path(".linli"), alias="LINLI_STATE", description="Folder of the embedded server, dev keys, logs")
+    state: Path = Field(
+        Path(".linli"), alias="LINLI_STATE", description="Folder of the embedded server, dev keys, logs"
+    )
     database_url: SecretStr | None = Field(None, alias="DATABASE_URL", description="postgresql://… of the application")
     owner_database_url: SecretStr | None = Field(
         None, alias="LINLI_OWNER_DATABASE_URL", description="postgresql://… of the owner, for migrations"
@@ -31,7 +33,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", alias="LINLI_HOST")
     port: int = Field(8000, ge=1, le=65535, alias="LINLI_PORT")
     sandbox_port: int = Field(8100, ge=1, le=65535, alias="LINLI_SANDBOX_PORT")
-    public_base: str | None = Field(None, alias="LINLI_PUBLIC_BASE", description="https://… under which WeChat finds us")
+    public_base: str | None = Field(
+        None, alias="LINLI_PUBLIC_BASE", description="https://… under which WeChat finds us"
+    )
     wechat_pay_base: str | None = Field(None, alias="LINLI_WECHAT_PAY_BASE", description="dev only: the sandbox")
     wechat_api_base: str | None = Field(None, alias="LINLI_WECHAT_API_BASE", description="dev only: the sandbox")
     field_keys: SecretStr | None = Field(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 from uuid import UUID
 
+from tortoise.expressions import Q
+
 import payments
 from kit.errors import NotFound
 from kit.ids import NO_ID, parse_id
@@ -17,7 +19,6 @@ from models.customer import Customer
 from models.fee_item import FeeItem
 from models.room import Room
 from models.unit_of_work import unit_of_work
-from tortoise.expressions import Q
 
 
 @dataclass(frozen=True)

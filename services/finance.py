@@ -78,9 +78,7 @@ class Summary:
     overdue_fen: int
 
 
-async def summarise(
-    actor: Actor, community_id: UUID, from_on: date | None, to_on: date | None, today: date
-) -> Summary:
+async def summarise(actor: Actor, community_id: UUID, from_on: date | None, to_on: date | None, today: date) -> Summary:
     """Balances of the journal between two posting dates (inclusive, open-ended when None) and what is owed today.
 
     Refuses NotFound for a community that is not the actor's, NotPermitted without the right to read its journal.

@@ -23,7 +23,7 @@ _TOKEN_STALE = {40001, 40014, 42001}
 _BUSY = {-1, 45009, 45011}
 _BAD_CODE = {40029, 40163, 41008}
 
-_SAVE_TOKEN = """
+_KEEP = """
 INSERT INTO wechat_tokens (app_id, token_cipher, expires_at) VALUES ($1, $2, $3)
 ON CONFLICT (app_id) DO UPDATE SET token_cipher = EXCLUDED.token_cipher, expires_at = EXCLUDED.expires_at
 """
@@ -160,18 +160,18 @@ async def _token(app: WechatApp, stale: str | None = None) -> str:
     request = {"grant_type": "client_credential", "appid": app.appid,
                "secret": decrypt(app.secret_cipher, SECRET_CONTEXT)}  # fmt: skip
     answer = await _call("POST", "/cgi-bin/stable_token", document=request)
-    token, lasts_s = answer.get("access_token"), answer.get("expires_in")
-    if not isinstance(token, str) or not isinstance(lasts_s, int):
+    fresh, lasts_s = answer.get("access_token"), answer.get("expires_in")
+    if not isinstance(fresh, str) or not isinstance(lasts_s, int):
         raise WechatAway("no token in the answer")
-    await _save_token(app, token, lasts_s)
-    return token
+    await _save_token(app, fresh, lasts_s)
+    return fresh
 
 
 @unit_of_work
 async def _save_token(app: WechatApp, token: str, lasts_s: int) -> None:
     # Normal mode gives the same token until five minutes before its end, so it is asked for again then.
     expires_at = clock.now() + timedelta(seconds=max(lasts_s - 240, 30))
-    await rows(_SAVE_TOKEN, app.id, encrypt(token, TOKEN_CONTEXT), expires_at)
+    await rows(_KEEP, app.id, encrypt(token, TOKEN_CONTEXT), expires_at)
 
 
 async def _call(

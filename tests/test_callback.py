@@ -82,12 +82,10 @@ async def nothing_moved() -> None:
 async def test_the_same_callback_a_hundred_times_in_parallel_settles_once(
     world: World, sandbox: SandboxControl, drain: Drain, books
 ) -> None:
-    home, opened, out_trade_no = await paid_home(world, sandbox, bills=3)
+    _home, _opened, out_trade_no = await paid_home(world, sandbox, bills=3)
     callback = await sandbox.called_back(out_trade_no)
 
-    answer = await sandbox.post(
-        f"/sandbox/callbacks/{callback['id']}/resend", {"times": 100, "parallel": True}
-    )
+    answer = await sandbox.post(f"/sandbox/callbacks/{callback['id']}/resend", {"times": 100, "parallel": True})
 
     assert answer.json()["statuses"] == [204] * 100
     assert await Entry.all().count() == 1

@@ -77,9 +77,7 @@ async def test_an_unpaid_payment_is_asked_about_less_and_less_and_then_closed(
     assert (await home.open()).status_code == 201
 
 
-async def test_paid_in_the_last_second_is_settled_not_closed(
-    world: World, sandbox: SandboxControl, books
-) -> None:
+async def test_paid_in_the_last_second_is_settled_not_closed(world: World, sandbox: SandboxControl, books) -> None:
     home = await world.home()
     opened = (await home.open()).json()
     await sandbox.fault("lost")

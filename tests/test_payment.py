@@ -10,8 +10,8 @@ from kit import clock
 from models.access import Role
 from models.bill import Bill
 from models.ledger import Allocation, Entry
-from models.payment import Payment, PaymentAttempt, PaymentState
 from models.occupancy import OccupancyKind
+from models.payment import Payment, PaymentAttempt, PaymentState
 from tests.conftest import Drain, SandboxControl
 from tests.world import World, unknown_id
 
@@ -104,9 +104,7 @@ async def test_after_payment_the_same_key_shows_it_paid(world: World, sandbox: S
     assert (again.json()["id"], again.json()["status"], again.json()["wechat"]) == (opened["id"], "paid", None)
 
 
-async def test_choosing_other_bills_replaces_the_earlier_payment(
-    world: World, sandbox: SandboxControl, books
-) -> None:
+async def test_choosing_other_bills_replaces_the_earlier_payment(world: World, sandbox: SandboxControl, books) -> None:
     home = await world.home(bills=2)
     one = (await home.open(bill_ids=[home.bill_ids[0]])).json()
 
@@ -222,7 +220,12 @@ async def test_where_the_community_wants_it_the_oldest_arrears_come_first(
     [
         ("no bills", {"bill_ids": [], "channel": "wechat_jsapi"}, 422, "invalid_input"),
         ("a bill twice", {"bill_ids": ["B", "B"], "channel": "wechat_jsapi"}, 422, "repeated_value"),
-        ("an amount of their own", {"bill_ids": ["B"], "channel": "wechat_jsapi", "amount_fen": 1}, 422, "unknown_field"),
+        (
+            "an amount of their own",
+            {"bill_ids": ["B"], "channel": "wechat_jsapi", "amount_fen": 1},
+            422,
+            "unknown_field",
+        ),
         ("no channel", {"bill_ids": ["B"]}, 422, "field_missing"),
         ("another channel", {"bill_ids": ["B"], "channel": "cash"}, 422, "invalid_input"),
         ("an unknown bill", {"bill_ids": [unknown_id()], "channel": "wechat_jsapi"}, 404, "not_found"),
@@ -259,9 +262,7 @@ async def test_bad_requests_change_nothing(
         ("not UTF-8", b'{"bill_ids":["\xff"]}', 400, "malformed_json"),
     ],
 )
-async def test_malformed_json_changes_nothing(
-    world: World, _case: str, raw: bytes, status: int, code: str
-) -> None:
+async def test_malformed_json_changes_nothing(world: World, _case: str, raw: bytes, status: int, code: str) -> None:
     home = await world.home()
     headers = home.owner.headers | {"Content-Type": "application/json", "Idempotency-Key": secrets.token_hex(4)}
 
@@ -274,9 +275,7 @@ async def test_malformed_json_changes_nothing(
 async def test_a_form_is_not_json(world: World) -> None:
     home = await world.home()
 
-    answer = await home.owner.api.post(
-        "/api/v1/payments", data={"bill_ids": home.bill_ids}, headers=home.owner.headers
-    )
+    answer = await home.owner.api.post("/api/v1/payments", data={"bill_ids": home.bill_ids}, headers=home.owner.headers)
 
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
@@ -302,9 +301,7 @@ async def test_void_paid_and_draft_bills_cannot_be_paid(world: World, sandbox: S
     paid = (await sandbox.pay((await home.open(bill_ids=[home.bill_ids[1]])).json())).json()
     await sandbox.called_back(paid["out_trade_no"])
 
-    codes = [
-        (await home.open(bill_ids=[bill_id])).json()["code"] for bill_id in [*home.bill_ids, str(draft.id)]
-    ]
+    codes = [(await home.open(bill_ids=[bill_id])).json()["code"] for bill_id in [*home.bill_ids, str(draft.id)]]
 
     assert codes == ["bill_voided", "bill_already_paid", "not_found"]
 

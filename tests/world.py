@@ -363,7 +363,9 @@ class Home:
     def bill_ids(self) -> list[str]:
         return [str(bill.id) for bill in self.bills]
 
-    async def open(self, person: Person | None = None, bill_ids: list[str] | None = None, **options: Any) -> httpx.Response:
+    async def open(
+        self, person: Person | None = None, bill_ids: list[str] | None = None, **options: Any
+    ) -> httpx.Response:
         """Open a payment for the home's bills."""
         document = {"bill_ids": bill_ids or self.bill_ids, "channel": "wechat_jsapi"}
         return await (person or self.owner).post("/api/v1/payments", document, **options)
@@ -379,9 +381,7 @@ async def _resident_session(company: Company, resident: Resident) -> str:
 
 @unit_of_work
 async def _staff_session(staff: Staff) -> str:
-    token, _ = await create_session_tx(
-        kind=ActorKind.STAFF, organization_id=staff.organization_id, staff_id=staff.id
-    )
+    token, _ = await create_session_tx(kind=ActorKind.STAFF, organization_id=staff.organization_id, staff_id=staff.id)
     return token
 
 
