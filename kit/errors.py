@@ -14,7 +14,7 @@ _ALL: dict[str, type["Refusal"]] = {}
 
 def code_of(name: str) -> str:
     """``BillAlreadyPaid`` → ``bill_already_paid``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 class Refusal(Exception):

@@ -156,11 +156,9 @@ async def _once(route: Route, call: Call, path: Mapping[str, str], request: Requ
         return await route.replay(call, resource_id)
     try:
         made = await route.handler(call)
-    except Refusal as refusal:
-        # A 4xx is answered again by the rules, a 5xx may succeed: neither is remembered.
-        await idempotency.release(key_row)
-        raise refusal
-    except Exception:
+    except BaseException:
+        # A 4xx is answered again by the rules, a 5xx may succeed, and a client that hung up comes back: none of them
+        # is remembered, and a repeat finds whatever was committed.
         await idempotency.release(key_row)
         raise
     await idempotency.remember(key_row, UUID(str(made.id)))

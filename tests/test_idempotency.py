@@ -1,0 +1,129 @@
+"""Idempotency-Key: told once, answered the same; whatever was lost on the way."""
+
+import asyncio
+import hashlib
+from datetime import timedelta
+
+import pytest
+
+from kit import clock
+from models.access import Role
+from models.bill import Bill
+from models.idempotency import IdempotencyKey
+from models.payment import Payment
+from services import idempotency
+from services.idempotency import IdempotencyKeyMissing
+from tests.conftest import SandboxControl
+from tests.world import Home, World
+
+
+async def test_of_two_at_once_with_one_key_one_works_and_the_other_hears_so(
+    world: World, sandbox: SandboxControl, books
+) -> None:
+    home = await world.home()
+    await sandbox.fault("slow", operation="prepay", delay_ms=400, times=1)
+
+    first = asyncio.create_task(home.open(key="tap-1"))
+    await asyncio.sleep(0.15)
+    second = await home.open(key="tap-1")
+
+    assert (second.status_code, second.json()["code"]) == (409, "request_in_progress")
+    assert 1 <= int(second.headers["Retry-After"]) <= 30
+    assert (await first).status_code == 201
+    assert (await home.open(key="tap-1")).json()["id"] == (await first).json()["id"]
+    assert await Payment.all().count() == 1
+
+
+async def test_after_a_crash_the_repeat_resumes_the_committed_attempt(
+    world: World, sandbox: SandboxControl, books
+) -> None:
+    """The process died after the attempt was committed: its key is leased to nobody."""
+    home = await world.home()
+    await sandbox.fault("answer_lost", operation="prepay", how="500", times=3)
+    assert (await home.open(key="tap-1")).status_code == 503
+    body = '{"bill_ids":["' + home.bill_ids[0] + '"],"channel":"wechat_jsapi"}'
+    actor = f"resident:{home.owner.resident.id}"
+    await IdempotencyKey.create(
+        actor=actor,
+        method="POST",
+        route="/api/v1/payments",
+        key="tap-2",
+        body_sha256=hashlib.sha256(body.encode()).hexdigest(),
+        leased_until=clock.now() + timedelta(seconds=30),
+    )
+    headers = home.owner.headers | {"Idempotency-Key": "tap-2", "Content-Type": "application/json"}
+
+    leased = await home.owner.api.post("/api/v1/payments", content=body, headers=headers)
+    with clock.travel_to(clock.now() + timedelta(seconds=31)):
+        resumed = await home.owner.api.post("/api/v1/payments", content=body, headers=headers)
+
+    assert (leased.status_code, leased.json()["code"]) == (409, "request_in_progress")
+    assert resumed.status_code == 201
+    assert await Payment.all().count() == 1 and len(await sandbox.orders()) == 1
+
+
+async def test_a_refusal_is_not_remembered(world: World, sandbox: SandboxControl) -> None:
+    home = await world.home()
+    await sandbox.fault("error", operation="prepay", status=500, code="SYSTEM_ERROR", times=3)
+    assert (await home.open(key="tap-1")).status_code == 503
+    assert await IdempotencyKey.all().count() == 0
+
+    assert (await home.open(key="tap-1")).status_code == 201
+
+
+async def test_a_key_belongs_to_one_person_one_route_and_one_day(
+    world: World, sandbox: SandboxControl, books
+) -> None:
+    home = await world.home(bills=2)
+    other_room = await world.room(home.community, "3栋1单元1202")
+    neighbour, customer = await world.owner(home.company, other_room, "邻居")
+    theirs = Home(
+        home.company, home.community, other_room, neighbour, customer,
+        [await world.bill(home.company, other_room, customer)],
+    )  # fmt: skip
+
+    mine = await home.open(bill_ids=home.bill_ids[:1], key="same")
+    neighbours = await theirs.open(key="same")
+    assert mine.status_code == neighbours.status_code == 201
+    assert mine.json()["id"] != neighbours.json()["id"]
+
+    with clock.travel_to(clock.now() + timedelta(hours=25)):
+        later = await home.open(bill_ids=home.bill_ids[1:], key="same")
+        assert later.status_code == 201  # forgotten after a day: no key_reused
+        assert await idempotency.prune() == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 129, "line\x7fbreak"])
+async def test_a_key_that_is_none_is_refused(world: World, key: str) -> None:
+    home = await world.home()
+    from models.access import system_actor
+
+    with pytest.raises(IdempotencyKeyMissing):
+        await idempotency.claim(system_actor("test"), "POST", "/x", key, b"")
+    assert await IdempotencyKey.all().count() == 0
+    assert home.bills
+
+
+async def test_a_hand_made_bill_is_issued_once(world: World) -> None:
+    home = await world.home()
+    finance = await world.staff(home.company, Role.FINANCE, home.community)
+    item = await world.fee_item(home.company, home.community)
+    document = {
+        "community_id": str(home.community.id),
+        "room_id": str(home.room.id),
+        "customer_id": str(home.customer.id),
+        "purpose": "card",
+        "title": "门禁卡",
+        "accrued_on": "2026-11-23",
+        "due_on": "2026-11-30",
+        "lines": [{"fee_item_id": str(item.id), "title": "门禁卡", "amount_fen": 3000}],
+    }
+
+    first = await finance.post("/api/v1/staff/bills", document, key="once")
+    again = await finance.post("/api/v1/staff/bills", document, key="once")
+    another = await finance.post("/api/v1/staff/bills", document)
+
+    assert first.status_code == again.status_code == 201, first.text
+    assert first.json() == again.json()
+    assert (another.status_code, another.json()["code"]) == (409, "bill_exists")
+    assert await Bill.all().count() == 2
