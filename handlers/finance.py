@@ -5,7 +5,6 @@ from datetime import date, datetime
 from handlers.route import Call, Fen, Id, Out, PageOut, PageQuery, Query, Who, route
 from kit import clock
 from kit.errors import NotPermitted
-from kit.ids import NO_ID, parse_id
 from models.ledger import AccountKind, EntryKind
 from services import finance as service
 
@@ -98,7 +97,7 @@ async def list_entries(call: Call) -> PageOut[EntryOut]:
         call.id("community_id"),
         from_on=query.from_on,
         to_on=query.to_on,
-        payment_id=None if query.payment_id is None else parse_id(query.payment_id) or NO_ID,
+        payment_id=query.payment_id,
         cursor=query.cursor,
         limit=query.limit,
     )

@@ -127,8 +127,8 @@ async def get_my_payment(call: Call) -> PaymentOut:
     return payment_out(await service.get_payment(call.actor, call.id("payment_id")))
 
 
-@route("POST", "/api/v1/payments/{payment_id}/confirm", who=Who.RESIDENT, tag="缴费 payments", summary="我已支付，请核实",
-       response=PaymentOut)  # fmt: skip
+@route("POST", "/api/v1/payments/{payment_id}/confirm", who=Who.RESIDENT, tag="缴费 payments",
+       summary="我已支付，请核实", response=PaymentOut)  # fmt: skip
 async def confirm_my_payment(call: Call) -> PaymentOut:
     """Call after wx.requestPayment returned: WeChat is asked now instead of waiting for its callback."""
     return payment_out(await service.confirm_payment(call.actor, call.id("payment_id")))

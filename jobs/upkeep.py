@@ -5,6 +5,7 @@ import structlog
 from jobs.registry import job
 from models.unit_of_work import rows, unit_of_work
 from services import idempotency
+from services.session import prune_sessions
 
 log = structlog.get_logger()
 
@@ -44,12 +45,14 @@ async def _rescue() -> int:
 
 @job("prune", cron="17 * * * * 0")
 async def prune() -> int:
-    """Forget finished jobs, old idempotency keys; in batches, each its own transaction. How many jobs went."""
+    """Forget finished jobs, old idempotency keys and ended sessions, batch by batch; how many jobs went."""
     gone = batch = await _prune_jobs()
     while batch:
         batch = await _prune_jobs()
         gone += batch
     while await idempotency.prune():
+        continue
+    while await prune_sessions():
         continue
     return gone
 

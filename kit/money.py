@@ -32,9 +32,7 @@ _FEN_PER_UNIT = {RoundingUnit.FEN: 1, RoundingUnit.JIAO: 10, RoundingUnit.YUAN: 
 _YUAN = re.compile(r"-?\d{1,11}(\.\d{1,2})?")
 
 
-def round_to_fen(
-    yuan: Decimal, rounding: Rounding = Rounding.HALF_UP, unit: RoundingUnit = RoundingUnit.FEN
-) -> int:
+def round_to_fen(yuan: Decimal, rounding: Rounding = Rounding.HALF_UP, unit: RoundingUnit = RoundingUnit.FEN) -> int:
     """Exact yuan → integer fen, rounded once by the named rule. 69.615 → 6962; with JIAO 250.684 → 25070."""
     step = _FEN_PER_UNIT[unit]
     units = (yuan * 100 / step).quantize(Decimal(1), rounding=_MODES[rounding])
@@ -85,7 +83,7 @@ def split(total_fen: int, weights: Sequence[Decimal | int]) -> list[int]:
 
 _DIGITS = "零壹贰叁肆伍陆柒捌玖"
 _PLACES = ("", "拾", "佰", "仟")
-_GROUPS = ("", "万", "亿", "万亿")
+_GROUPS = ("", "万", "亿")  # MAX_FEN is a thousand 亿
 
 
 def _group_in_capitals(group: int) -> str:
@@ -105,11 +103,11 @@ def chinese_capitals(fen: int) -> str:
 
     Source: 《支付结算办法》附一《正确填写票据和结算凭证的基本规定》.
     """
-    if not 0 <= fen < MAX_FEN * 100:
+    if not 0 <= fen <= MAX_FEN:
         raise ValueError("amount out of range")
     yuan, cents = divmod(fen, 100)
     words, zero_pending = "", False
-    for index in (3, 2, 1, 0):
+    for index in (2, 1, 0):
         group = yuan // 10 ** (4 * index) % 10_000
         if group == 0:
             zero_pending = bool(words)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 
-from kit.errors import InvalidCursor
+from kit import strict_json
+from kit.errors import InvalidCursor, Refusal
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -39,12 +40,19 @@ def encode_cursor(values: Sequence[Any]) -> str:
 def decode_cursor(cursor: str, parsers: Sequence[Callable[[Any], Any]]) -> list[Any]:
     """The sort values in ``cursor``, each read by its parser; refuses with InvalidCursor what we did not make."""
     try:
-        plain = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        plain = strict_json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if not isinstance(plain, list) or len(plain) != len(parsers):
             raise ValueError("another shape")
-        return [parse(value) for parse, value in zip(parsers, plain, strict=True)]
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, binascii.Error) as error:
+        values = [parse(value) for parse, value in zip(parsers, plain, strict=True)]
+    except (Refusal, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, binascii.Error) as error:
         raise InvalidCursor() from error
+    # What no column holds would be an error of the database, not of the caller.
+    if any(
+        (isinstance(value, int) and abs(value) >= 2**63) or (isinstance(value, str) and "\0" in value)
+        for value in values
+    ):
+        raise InvalidCursor()
+    return values
 
 
 def page_of(rows: Sequence[Row], limit: int, key: Callable[[Row], Sequence[Any]]) -> Page[Row]:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-_CHINA_MOBILE = re.compile(r"1[3-9]\d{9}")
+_CHINA_MOBILE = re.compile(r"1[3-9][0-9]{9}")  # not \d, which takes the digits of every script
 _PHONE_IN_TEXT = re.compile(r"(?<!\d)(1[3-9]\d)\d{4}(\d{4})(?!\d)")
 _OPENID_IN_TEXT = re.compile(r"\bo[A-Za-z0-9_-]{25,}\b")
 

@@ -57,4 +57,6 @@ def parse_authorization(header: str) -> Authorization | None:
 
 def is_fresh(timestamp: str, now_s: int) -> bool:
     """Whether a header's timestamp (unix seconds as text) lies within the window. Never raises."""
-    return timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12 and abs(now_s - int(timestamp)) < WINDOW_S
+    return (
+        timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12 and abs(now_s - int(timestamp)) < WINDOW_S
+    )

@@ -10,7 +10,7 @@ from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
 from kit import clock
-from models.access import Act, Actor
+from models.access import TABLE, Act, Actor
 from models.base import json_field
 from models.unit_of_work import inside_unit_of_work
 
@@ -37,11 +37,11 @@ class Audit(Model):
 
     @classmethod
     def visible_to(cls, actor: Actor) -> QuerySet["Audit"]:
-        """Managers and auditors: of their communities; organization-wide ones also what belongs to no community."""
+        """Managers and auditors: of their communities; those of all the organization also what belongs to none."""
         from tortoise.expressions import Q
 
         mine = Q(community_id__in=actor.community_ids(Act.AUDIT_READ))
-        if actor.organization_roles:
+        if actor.organization_roles & TABLE[Act.AUDIT_READ]:
             mine |= Q(community_id__isnull=True)
         return cls.filter(mine, organization_id=actor.organization_id)
 

@@ -3,7 +3,7 @@
 from tortoise import fields
 from tortoise.queryset import QuerySet
 
-from models.access import Act, Actor
+from models.access import Act, Actor, ActorKind
 from models.base import Row
 
 
@@ -24,7 +24,10 @@ class Community(Row):
 
     @classmethod
     def visible_to(cls, actor: Actor) -> QuerySet["Community"]:
-        """Staff: where they hold a role. Residents: every community of the company (they choose one to join)."""
+        """Staff: where they hold a role. Residents: every community of the company (they choose one to join). A command
+        or job: all."""
+        if actor.kind is ActorKind.SYSTEM:
+            return cls.all()
         if actor.is_staff:
             return cls.filter(id__in=actor.community_ids(Act.COMMUNITY_READ))
         return cls.filter(organization_id=actor.organization_id)

@@ -5,7 +5,7 @@ from enum import StrEnum
 from tortoise import fields
 from tortoise.queryset import QuerySet
 
-from models.access import Act, Actor
+from models.access import TABLE, Act, Actor
 from models.base import Row
 
 PHONE_CONTEXT = "phone"  # one context for all tables: the blind index must match across them
@@ -36,13 +36,14 @@ class Customer(Row):
     @classmethod
     def visible_to(cls, actor: Actor) -> QuerySet["Customer"]:
         """Staff who may read a register of the organization, for customers with an occupancy there or none yet."""
-        from models.occupancy import Occupancy
         from tortoise.expressions import Q, Subquery
+
+        from models.occupancy import Occupancy
 
         communities = actor.community_ids(Act.REGISTER_READ)
         there = Occupancy.filter(community_id__in=communities).values("customer_id")
         anywhere = Occupancy.filter(organization_id=actor.organization_id).values("customer_id")
-        if not communities:
+        if not communities and not actor.organization_roles & TABLE[Act.REGISTER_READ]:
             return cls.filter(id=None)
         return cls.filter(organization_id=actor.organization_id).filter(
             Q(id__in=Subquery(there)) | ~Q(id__in=Subquery(anywhere))

@@ -8,7 +8,7 @@ from models.base import Row
 
 
 class FeeItem(Row):
-    """What is charged for (物业费, 水费 …), whose money it is, and where it is paid if not at the community's account."""
+    """What is charged for (物业费, 水费 …), whose money it is, and where it is paid (else the community's account)."""
 
     organization_id = fields.UUIDField()
     community_id = fields.UUIDField(db_index=True)

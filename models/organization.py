@@ -1,10 +1,10 @@
 """物业公司 and the legal entities (收款主体) that may take money."""
 
 from tortoise import fields
+from tortoise.queryset import QuerySet
 
 from models.access import Actor
 from models.base import Row
-from tortoise.queryset import QuerySet
 
 
 class Organization(Row):

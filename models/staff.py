@@ -4,7 +4,7 @@ from tortoise import fields
 from tortoise.expressions import Subquery
 from tortoise.queryset import QuerySet
 
-from models.access import Act, Actor, Role
+from models.access import TABLE, Act, Actor, Role
 from models.base import Row
 
 
@@ -25,11 +25,11 @@ class Staff(Row):
     @classmethod
     def visible_to(cls, actor: Actor) -> QuerySet["Staff"]:
         """Staff who may read staff: colleagues with a role in the same communities or in the whole organization."""
-        communities = actor.community_ids(Act.STAFF_READ)
-        if not actor.is_staff or not communities:
-            return cls.filter(id=None)
-        if actor.organization_roles:
+        if actor.organization_roles & TABLE[Act.STAFF_READ]:
             return cls.filter(organization_id=actor.organization_id)
+        communities = actor.community_ids(Act.STAFF_READ)
+        if not communities:
+            return cls.filter(id=None)
         colleagues = StaffRole.filter(community_id__in=communities).values("staff_id")
         return cls.filter(organization_id=actor.organization_id, id__in=Subquery(colleagues))
 

@@ -5,6 +5,7 @@ called outside of one.
 """
 
 from payments.bill import NewBill, NewLine, issue_bill_tx, publish_bill_tx, void_bill_tx
+from payments.bill_batch import issue_bills_tx
 from payments.callback import MAX_BYTES as MAX_NOTIFICATION_BYTES
 from payments.callback import receive
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
@@ -26,9 +27,11 @@ from payments.errors import (
     WechatRefused,
     WechatUnavailable,
 )
+from payments.gateways.base import PaidFact
 from payments.janitor import check_attempt, close_payment, sweep
 from payments.merchant import PaymentSettings, close, configure
 from payments.receipt import issue_receipt
+from payments.settle import Settled, Settlement, settle
 
 __all__ = [
     "INVARIANTS",
@@ -46,10 +49,13 @@ __all__ = [
     "NotificationMalformed",
     "NotificationUnverified",
     "OpenedPayment",
+    "PaidFact",
     "Payer",
     "PaymentInProgress",
     "PaymentNotOpen",
     "PaymentSettings",
+    "Settled",
+    "Settlement",
     "UnknownOrder",
     "Violation",
     "WechatRefused",
@@ -59,11 +65,13 @@ __all__ = [
     "close_payment",
     "configure",
     "issue_bill_tx",
+    "issue_bills_tx",
     "issue_receipt",
     "open_payment",
     "pay_group",
     "publish_bill_tx",
     "receive",
+    "settle",
     "sweep",
     "violations",
     "void_bill_tx",

@@ -1,6 +1,6 @@
 """Bills: issued with frozen lines, voided with a reason, never deleted and never changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -57,18 +57,29 @@ class NewBill:
         return sum(line.amount_fen for line in self.lines)
 
 
+def owner_of(community: Community, items: Mapping[UUID, FeeItem], new: NewBill) -> tuple[UUID, UUID | None]:
+    """Whose money the bill is, and at which merchant account it is paid: the same for all of its lines.
+
+    Refuses with LinesDoNotAddUp for lines that are none, not positive, of another community's fee items, or of
+    different owners.
+    """
+    found = [items.get(line.fee_item_id) for line in new.lines]
+    owners = {(item.legal_entity_id, item.merchant_account_id) for item in found if item}
+    if len(owners) != 1 or None in found or new.community_id != community.id:
+        raise LinesDoNotAddUp()
+    if any(line.amount_fen <= 0 for line in new.lines):
+        raise LinesDoNotAddUp()
+    ((legal_entity_id, merchant_account_id),) = owners
+    return legal_entity_id, merchant_account_id or community.merchant_account_id
+
+
 async def issue_bill_tx(actor: Actor, new: NewBill) -> Bill:
     """Issue one bill. Afterwards it is open (or a draft), its lines add up, and its legal entity and merchant account
     are those of its fee items. Refuses with BillExists while a live bill is for the same, LinesDoNotAddUp for lines
     that are empty, not positive or of different legal entities or merchant accounts."""
     community = await Community.get(id=new.community_id)
     items = {item.id: item for item in await FeeItem.filter(community_id=community.id)}
-    owners = {
-        (items[line.fee_item_id].legal_entity_id, items[line.fee_item_id].merchant_account_id) for line in new.lines
-    }
-    if len(owners) != 1 or any(line.amount_fen <= 0 for line in new.lines):
-        raise LinesDoNotAddUp()
-    ((legal_entity_id, merchant_account_id),) = owners
+    legal_entity_id, merchant_account_id = owner_of(community, items, new)
     now = clock.now()
     bill = Bill(
         organization_id=community.organization_id,
@@ -76,7 +87,7 @@ async def issue_bill_tx(actor: Actor, new: NewBill) -> Bill:
         room_id=new.room_id,
         customer_id=new.customer_id,
         legal_entity_id=legal_entity_id,
-        merchant_account_id=merchant_account_id or community.merchant_account_id,
+        merchant_account_id=merchant_account_id,
         kind=new.kind,
         subject_kind=new.subject_kind,
         subject_id=new.subject_id,

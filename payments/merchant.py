@@ -82,7 +82,8 @@ async def keys_of(merchant_account_id: UUID, *, fresh: bool = False) -> Merchant
     account = await MerchantAccount.get_or_none(id=merchant_account_id)
     if account is None:
         return None
-    rows = await WechatPayKey.filter(merchant_account_id=merchant_account_id)
+    # Newest first: during a change of keys WeChat is asked to sign with the one that stays.
+    rows = await WechatPayKey.filter(merchant_account_id=merchant_account_id).order_by("-created_at", "-id")
     keys = MerchantKeys(
         mode=account.mode,
         mchid=account.mchid,

@@ -73,7 +73,7 @@ def create_app(settings: Settings, *, own_database: bool = True) -> App:
             handle(declared),
             declared.path.replace("{", "<").replace("}", ":str>"),
             methods=[declared.method],
-            name=f"{declared.method.lower()}_{declared.path.strip('/').replace('/', '_').replace('{', '').replace('}', '')}",
+            name=openapi.operation_id(declared),
             strict_slashes=True,
         )
     _add_documents(app)

@@ -1,5 +1,6 @@
 """``linli bills import``: what a file of bills would do, and doing it."""
 
+import asyncio
 from pathlib import Path
 
 from kit.errors import Refusal
@@ -20,7 +21,7 @@ async def run_import(file: Path, community: str, *, commit: bool) -> tuple[str, 
     if len(found) != 1:
         names = "、".join(sorted({one.name for one in await Community.all().limit(_SHOWN)}))
         return f"there is no single community {community!r}; there are: {names}", False
-    content = file.read_bytes()
+    content = await asyncio.to_thread(file.read_bytes)
     try:
         plan = await plan_import(actor, found[0].id, file.name, content)
         lines = described(plan)

@@ -62,9 +62,14 @@ def _is_model(model: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(model, type) and issubclass(model, BaseModel)
 
 
+def operation_id(route: Route) -> str:
+    """``GET /api/v1/bills/{bill_id}`` → ``get_api_v1_bills_bill_id``."""
+    return re.sub(r"\W+", "_", f"{route.method.lower()}_{route.path}").strip("_")
+
+
 def _operation(route: Route, refs: dict[Any, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}_{route.path}").strip("_"),
+        "operationId": operation_id(route),
         "summary": route.summary,
         "tags": [route.tag],
         "parameters": _parameters(route, refs, schemas),

@@ -84,7 +84,7 @@ def _short(text: str) -> str:
 def _hide(document: Any) -> Any:
     if isinstance(document, Mapping):
         return {
-            name: "…" if name in _HIDDEN and isinstance(value, str) and len(value) > 20 or name == "password"
+            name: "…" if (name in _HIDDEN and isinstance(value, str) and len(value) > 20) or name == "password"
             else _hide(value)
             for name, value in document.items()
         }  # fmt: skip

@@ -9,7 +9,6 @@ from tortoise.expressions import Q
 
 import payments
 from kit.errors import NotFound
-from kit.ids import NO_ID, parse_id
 from kit.paging import Page, decode_cursor, page_of
 from models.access import Act, Actor, require, require_somewhere
 from models.base import get_visible
@@ -19,6 +18,7 @@ from models.customer import Customer
 from models.fee_item import FeeItem
 from models.room import Room
 from models.unit_of_work import unit_of_work
+from services.listing import wanted_id
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ async def list_bills(actor: Actor, wanted: BillFilter, cursor: str | None, limit
         value = getattr(wanted, name)
         if value is not None:
             # An id that is none, or not yours, lists what an unknown one lists: nothing.
-            query = query.filter(**{name: parse_id(value) or NO_ID})
+            query = query.filter(**{name: wanted_id(value)})
     if cursor:
         due_on, last = decode_cursor(cursor, (date.fromisoformat, UUID))
         query = query.filter(Q(due_on__gt=due_on) | Q(due_on=due_on, id__gt=last))

@@ -3,13 +3,13 @@
 from uuid import UUID
 
 from kit import clock
-from kit.ids import NO_ID, parse_id
-from kit.paging import Page, decode_cursor, page_of
+from kit.paging import Page
 from models import audit
 from models.access import Act, Actor, require, require_somewhere
 from models.base import get_visible
 from models.discrepancy import DISCREPANCY_MACHINE, Discrepancy, DiscrepancyState
 from models.unit_of_work import unit_of_work
+from services.listing import newest_first, wanted_id
 
 
 async def list_discrepancies(
@@ -21,11 +21,8 @@ async def list_discrepancies(
     if state is not None:
         query = query.filter(state=state)
     if community_id is not None:
-        query = query.filter(community_id=parse_id(community_id) or NO_ID)
-    if cursor:
-        (last,) = decode_cursor(cursor, (UUID,))
-        query = query.filter(id__lt=last)
-    return page_of(await query.order_by("-id").limit(limit + 1), limit, lambda case: (case.id,))
+        query = query.filter(community_id=wanted_id(community_id))
+    return await newest_first(query, cursor, limit)
 
 
 async def get_discrepancy(actor: Actor, discrepancy_id: UUID) -> Discrepancy:

@@ -13,6 +13,7 @@ from models.community import Community
 from models.ledger import AccountKind
 from models.payment import Payment
 from models.unit_of_work import rows
+from services.listing import wanted_id, whole_number
 
 _JOURNAL = """
 SELECT e.id, e.kind, e.source_id, e.leg, e.amount_fen, e.occurred_at, e.posted_at, e.posted_on,
@@ -105,15 +106,16 @@ async def list_entries(
     *,
     from_on: date | None,
     to_on: date | None,
-    payment_id: UUID | None,
+    payment_id: str | None,
     cursor: str | None,
     limit: int,
 ) -> Page[dict[str, object]]:
     """The journal of a community, newest first; of one payment when asked. Refuses as ``summarise`` does."""
     community = await get_visible(Community.visible_to(actor), community_id)
     require(actor, Act.JOURNAL_READ, community_id=community.id)
-    if payment_id is not None and not await Payment.exists(id=payment_id, community_id=community.id):
+    wanted = wanted_id(payment_id) if payment_id is not None else None
+    if wanted and not await Payment.exists(id=wanted, community_id=community.id):
         raise NotFound()
-    before = decode_cursor(cursor, (int,))[0] if cursor else 2**62
-    found = await rows(_JOURNAL, community.id, before, from_on, to_on, payment_id, limit + 1)
+    before = decode_cursor(cursor, (whole_number,))[0] if cursor else 2**62
+    found = await rows(_JOURNAL, community.id, before, from_on, to_on, wanted, limit + 1)
     return page_of(found, limit, lambda entry: (entry["id"],))

@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 
 from kit import clock
-from kit.paging import Page, decode_cursor, page_of
+from kit.paging import Page
 from models.access import Act, Actor, require_somewhere
 from models.job import enqueue_tx
 from models.message import MESSAGE_MACHINE, Message, MessageKind, MessageState
@@ -15,6 +15,7 @@ from models.resident import WechatIdentity
 from models.unit_of_work import rows, unit_of_work
 from models.wechat_app import WechatApp
 from services import miniprogram
+from services.listing import newest_first
 
 log = structlog.get_logger()
 
@@ -125,8 +126,4 @@ async def list_messages(actor: Actor, cursor: str | None, limit: int) -> Page[Me
     """Newest first: a resident's own, or those of the communities whose messages the staff member may read."""
     if actor.is_staff:
         require_somewhere(actor, Act.MESSAGE_READ)
-    query = Message.visible_to(actor)
-    if cursor:
-        (last,) = decode_cursor(cursor, (UUID,))
-        query = query.filter(id__lt=last)
-    return page_of(await query.order_by("-id").limit(limit + 1), limit, lambda message: (message.id,))
+    return await newest_first(Message.visible_to(actor), cursor, limit)

@@ -8,8 +8,8 @@ from uuid import UUID
 import payments
 from kit import clock
 from kit.errors import NotFound, Refusal
-from kit.ids import NO_ID, parse_id
-from kit.paging import Page, decode_cursor, page_of
+from kit.ids import parse_id
+from kit.paging import Page
 from models.access import Act, Actor, require, require_somewhere
 from models.base import get_visible
 from models.bill import PAYABLE, Bill
@@ -18,6 +18,7 @@ from models.payment import Channel, CloseReason, Payment, PaymentAttempt, Paymen
 from models.receipt import Receipt
 from models.resident import WechatIdentity
 from models.wechat_app import WechatApp
+from services.listing import newest_first, wanted_id
 
 _ASKED_RECENTLY_S = 2
 
@@ -150,11 +151,8 @@ async def list_payments(
     if state is not None:
         query = query.filter(state=state)
     if community_id is not None:
-        query = query.filter(community_id=parse_id(community_id) or NO_ID)
-    if cursor:
-        (last,) = decode_cursor(cursor, (UUID,))
-        query = query.filter(id__lt=last)
-    page = page_of(await query.order_by("-id").limit(limit + 1), limit, lambda payment: (payment.id,))
+        query = query.filter(community_id=wanted_id(community_id))
+    page = await newest_first(query, cursor, limit)
     return Page(await _views(page.items), page.next_cursor)
 
 

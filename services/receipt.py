@@ -4,7 +4,7 @@ from uuid import UUID
 
 import payments
 from kit.money import format_yuan
-from kit.paging import Page, decode_cursor, page_of
+from kit.paging import Page
 from kit.text import mask_name
 from models.access import Act, Actor, require, require_somewhere
 from models.base import get_visible
@@ -13,6 +13,7 @@ from models.message import MessageKind
 from models.payment import CloseReason, Payment, PaymentBill, PaymentState
 from models.receipt import Receipt
 from models.unit_of_work import unit_of_work
+from services.listing import newest_first
 from services.message import queue_message_tx
 
 
@@ -66,11 +67,7 @@ async def list_receipts(actor: Actor, cursor: str | None, limit: int) -> Page[Re
     """Newest first: those of the resident, or of the communities whose receipts the staff member may read."""
     if actor.is_staff:
         require_somewhere(actor, Act.RECEIPT_READ)
-    query = Receipt.visible_to(actor)
-    if cursor:
-        (last,) = decode_cursor(cursor, (UUID,))
-        query = query.filter(id__lt=last)
-    return page_of(await query.order_by("-id").limit(limit + 1), limit, lambda receipt: (receipt.id,))
+    return await newest_first(Receipt.visible_to(actor), cursor, limit)
 
 
 def customer_name_for(actor: Actor, receipt: Receipt) -> str:

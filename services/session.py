@@ -3,16 +3,21 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from tortoise.queryset import QuerySet
+
 from kit import clock
 from kit.crypto import token_hash
 from kit.errors import NotFound, NotSignedIn
 from kit.ids import new_token
+from kit.paging import Page
 from models.access import Actor, ActorKind, ActorOccupancy, Role
 from models.session import Session
 from models.unit_of_work import row, rows, unit_of_work
+from services.listing import newest_first
 
 RESIDENT_DAYS = 30
 STAFF_HOURS = 12
+KEPT_DAYS = 30  # after its end, so that whoever asks what happened finds it
 
 _FIND = """
 SELECT s.id, s.kind, s.organization_id, s.resident_id, s.staff_id, s.app_id
@@ -104,9 +109,10 @@ async def sign_out(actor: Actor) -> None:
     await Session.filter(id=actor.session_id, revoked_at__isnull=True).update(revoked_at=clock.now())
 
 
-async def list_sessions(actor: Actor) -> list[Session]:
+async def list_sessions(actor: Actor, cursor: str | None, limit: int) -> Page[Session]:
     """The caller's own live sessions, newest first."""
-    return await _own(actor).filter(revoked_at__isnull=True, expires_at__gt=clock.now()).order_by("-created_at")
+    live = _own(actor).filter(revoked_at__isnull=True, expires_at__gt=clock.now())
+    return await newest_first(live, cursor, limit)
 
 
 @unit_of_work
@@ -117,5 +123,15 @@ async def revoke_session(actor: Actor, session_id: UUID) -> None:
         raise NotFound()
 
 
-def _own(actor: Actor):  # type: ignore[no-untyped-def]
+@unit_of_work
+async def prune_sessions() -> int:
+    """Forget sessions that ended a month ago or earlier, at most 10,000 at once; how many."""
+    gone = await rows(
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 LIMIT 10000) RETURNING id",
+        clock.now() - timedelta(days=KEPT_DAYS),
+    )
+    return len(gone)
+
+
+def _own(actor: Actor) -> QuerySet[Session]:
     return Session.filter(staff_id=actor.id) if actor.is_staff else Session.filter(resident_id=actor.id)

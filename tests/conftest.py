@@ -76,7 +76,7 @@ async def database(cluster: EmbeddedPostgres) -> AsyncIterator[Database]:
     """A fresh database, connected as the application that owns nothing."""
     name = f"test_{next(_numbers)}"
     admin = await asyncpg.connect(**credentials(cluster.url("postgres")))
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
     secret.configure(KEYRING)
     found = Database(name, cluster.url(name, "linli_app"), cluster.url(name))
     await connect(found.url)

@@ -165,7 +165,9 @@ def _value(name: str, annotation: Any, ids: dict[str, str], schema: dict[str, An
         return 1
     if kind == "array":
         inner = schema["items"]
-        return [_value(name.removesuffix("s"), None, ids, inner, model) for _ in range(max(1, schema.get("minItems", 0)))]
+        return [
+            _value(name.removesuffix("s"), None, ids, inner, model) for _ in range(max(1, schema.get("minItems", 0)))
+        ]
     if kind == "object":
         return {
             inner: _value(inner, None, ids, one, model)

@@ -1,0 +1,75 @@
+"""物业公司 and its legal entities (收款主体)."""
+
+from uuid import UUID
+
+from kit.errors import Refusal
+from kit.paging import Page
+from kit.text import normalise
+from models import audit
+from models.access import Act, Actor, Role, require, require_somewhere
+from models.base import get_visible
+from models.organization import LegalEntity, Organization
+from models.unit_of_work import unit_of_work
+from services.listing import newest_first
+from services.password import hash_password
+from services.role import Grant, StaffView
+from services.staff import NewStaff, create_staff_tx
+from services.unique import unique
+
+
+class LegalEntityNameTaken(Refusal):
+    zh = "已有同名的收款主体。"
+    en = "There is a legal entity of this name already."
+
+
+async def open_organization(actor: Actor, name: str, manager: NewStaff) -> tuple[Organization, StaffView]:
+    """Begin an organization with its first manager, who manages all of it. For commands and jobs only: refuses
+    NotPermitted to everybody else (nobody who signs in belongs to an organization that is not there yet), and
+    UsernameTaken."""
+    require(actor, Act.ORGANIZATION_MANAGE)
+    return await _open(actor, name, manager, await hash_password(manager.password))
+
+
+@unit_of_work
+async def _open(actor: Actor, name: str, manager: NewStaff, password_hash: str) -> tuple[Organization, StaffView]:
+    organization = await Organization.create(name=normalise(name))
+    await audit.record_tx(
+        actor, "organization.open", "organization", organization.id, organization_id=organization.id,
+        after={"name": organization.name},
+    )  # fmt: skip
+    return organization, await create_staff_tx(
+        actor, organization.id, manager, password_hash, {Grant(None, Role.MANAGER)}
+    )
+
+
+async def get_organization(actor: Actor) -> Organization:
+    """The caller's own organization."""
+    require_somewhere(actor, Act.COMMUNITY_READ)
+    return await get_visible(Organization.all(), actor.organization_id or "")
+
+
+@unit_of_work
+async def create_legal_entity(actor: Actor, name: str, tax_number: str | None) -> LegalEntity:
+    """Register who takes money. Organization-wide managers only. Refuses LegalEntityNameTaken."""
+    require(actor, Act.ORGANIZATION_MANAGE)
+    with unique(legal_entities_name=LegalEntityNameTaken):
+        entity = await LegalEntity.create(
+            organization_id=actor.organization_id, name=normalise(name), tax_number=tax_number
+        )
+    await audit.record_tx(
+        actor, "legal_entity.create", "legal_entity", entity.id, organization_id=entity.organization_id,
+        after={"name": entity.name},
+    )  # fmt: skip
+    return entity
+
+
+async def list_legal_entities(actor: Actor, cursor: str | None, limit: int) -> Page[LegalEntity]:
+    """Newest first, for whoever works with fee items."""
+    require_somewhere(actor, Act.FEE_ITEM_READ)
+    return await newest_first(LegalEntity.visible_to(actor), cursor, limit)
+
+
+async def get_legal_entity(actor: Actor, entity_id: UUID) -> LegalEntity:
+    """One legal entity of the organization; NotFound otherwise."""
+    require_somewhere(actor, Act.FEE_ITEM_READ)
+    return await get_visible(LegalEntity.visible_to(actor), entity_id)
