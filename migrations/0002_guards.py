@@ -101,6 +101,10 @@ _WIDE = [
     # Both sides of an entry are accounts of its own community and legal entity.
     ("entries", "community_id, legal_entity_id, debit_account_id", "accounts", "community_id, legal_entity_id, id"),
     ("entries", "community_id, legal_entity_id, credit_account_id", "accounts", "community_id, legal_entity_id, id"),
+    # An attempt speaks to the merchant account of its payment; a payment's, and a bill's, is its legal entity's own.
+    ("payment_attempts", "payment_id, merchant_account_id", "payments", "id, merchant_account_id"),
+    ("payments", "merchant_account_id, legal_entity_id", "merchant_accounts", "id, legal_entity_id"),
+    ("bills", "merchant_account_id, legal_entity_id", "merchant_accounts", "id, legal_entity_id"),
     # A room stands in the building of its unit.
     ("rooms", "building_id, unit_id", "units", "building_id, id"),
 ]  # fmt: skip

@@ -6,10 +6,8 @@ from uuid import UUID
 from kit import clock
 from kit.ids import new_id
 from models.bill import BillKind
-from models.community import Community
-from models.fee_item import FeeItem
 from models.unit_of_work import inside_unit_of_work, rows
-from payments.bill import NewBill, owner_of
+from payments.bill import FeeDesk, NewBill
 
 _AT_ONCE = 2_000  # bills a statement: far below the statement's time limit on a slow machine
 
@@ -45,18 +43,18 @@ async def issue_bills_tx(community_id: UUID, bills: Sequence[NewBill]) -> list[U
     """
     if not inside_unit_of_work():
         raise RuntimeError("bills are issued inside the transaction of the act")
-    community = await Community.get(id=community_id)
-    items = {item.id: item for item in await FeeItem.filter(community_id=community_id)}
+    desk = await FeeDesk.load_tx(community_id)
     made: list[UUID] = []
     for start in range(0, len(bills), _AT_ONCE):
-        made += await _insert(community, items, bills[start : start + _AT_ONCE])
+        made += await _insert_tx(desk, bills[start : start + _AT_ONCE])
     return made
 
 
-async def _insert(community: Community, items: dict[UUID, FeeItem], bills: Sequence[NewBill]) -> list[UUID]:
+async def _insert_tx(desk: FeeDesk, bills: Sequence[NewBill]) -> list[UUID]:
+    community = desk.community
     now = clock.now()
     ids = [new_id() for _ in bills]
-    owners = [owner_of(community, items, bill) for bill in bills]
+    owners = [desk.owner_of(bill) for bill in bills]
     await rows(
         _BILLS,
         now,

@@ -117,8 +117,8 @@ async def _commit_intent(
     live = await PaymentBill.filter(bill_id__in=bill_ids, live=True)
     if live:
         return await _reusable_or_rivals(bills, {choice.payment_id for choice in live}, payer)
-    payment = await _create_payment(actor, bills, payer, channel)
-    return await _create_attempt(payment, bills, payer)
+    payment = await _create_payment_tx(actor, bills, payer, channel)
+    return await _create_attempt_tx(payment, bills, payer)
 
 
 def _refuse_unpayable(bills: Sequence[Bill]) -> None:
@@ -166,7 +166,7 @@ async def _reusable_or_rivals(bills: Sequence[Bill], payment_ids: set[UUID], pay
     return _Rivals([payment.id for payment in payments], CloseReason.REPLACED if mine else CloseReason.TAKEN_OVER)
 
 
-async def _create_payment(actor: Actor, bills: Sequence[Bill], payer: Payer, channel: Channel) -> Payment:
+async def _create_payment_tx(actor: Actor, bills: Sequence[Bill], payer: Payer, channel: Channel) -> Payment:
     first = bills[0]
     payment = await Payment.create(
         organization_id=first.organization_id,
@@ -199,7 +199,7 @@ async def _create_payment(actor: Actor, bills: Sequence[Bill], payer: Payer, cha
     return payment
 
 
-async def _create_attempt(payment: Payment, bills: Sequence[Bill], payer: Payer) -> PaymentAttempt:
+async def _create_attempt_tx(payment: Payment, bills: Sequence[Bill], payer: Payer) -> PaymentAttempt:
     keys = await keys_of(payment.merchant_account_id)
     if keys is None:
         raise BillNotPayableOnline(title=bills[0].title)

@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 bills = typer.Typer(help="Bills.", no_args_is_help=True)
 app.add_typer(bills, name="bills")
+organization = typer.Typer(help="Property companies.", no_args_is_help=True)
+app.add_typer(organization, name="organization")
 
 
 def fail(sentence: str) -> NoReturn:
@@ -223,6 +225,29 @@ def import_bills(
     typer.echo(text)
     if not good:
         raise typer.Exit(1)
+
+
+@organization.command("open")
+def open_organization(
+    name: Annotated[str, typer.Argument(help="The company's name.")],
+    username: Annotated[str, typer.Option(help="The first manager's user name.")],
+    manager: Annotated[str, typer.Option(help="The first manager's name.")],
+    password: Annotated[
+        str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for when not given.")
+    ],
+) -> None:
+    """Begin a property company with its first manager, who does everything else over the API."""
+    from kit.errors import Refusal
+    from models.access import system_actor
+    from services import organization as service
+    from services.staff import NewStaff
+
+    new = NewStaff(username, manager, password)
+    try:
+        opened, _ = in_database(lambda: service.open_organization(system_actor("linli organization open"), name, new))
+    except Refusal as refusal:
+        fail(refusal.sentence("en"))
+    typer.echo(f"{opened.name} is open; {username} signs in at POST /api/v1/auth/staff")
 
 
 def main() -> None:

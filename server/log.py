@@ -1,5 +1,6 @@
 """Structured logs: one JSON line an event, with the request's id; no secret, phone or openid in clear."""
 
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -33,6 +34,19 @@ def _with_request(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     return event
 
 
+class _Stderr(io.TextIOBase):
+    """Standard error as it is when a line is written, not as it was when logs were configured."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+_STDERR = _Stderr()
+
+
 def configure_logs(level: str) -> None:
     """Send structlog and the standard library's loggers through the same lines to standard error."""
     shared: list[Any] = [
@@ -46,10 +60,10 @@ def configure_logs(level: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(ensure_ascii=False)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_STDERR),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_STDERR)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processor=structlog.processors.JSONRenderer(ensure_ascii=False)

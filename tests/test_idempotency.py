@@ -71,9 +71,7 @@ async def test_a_refusal_is_not_remembered(world: World, sandbox: SandboxControl
     assert (await home.open(key="tap-1")).status_code == 201
 
 
-async def test_a_key_belongs_to_one_person_one_route_and_one_day(
-    world: World, sandbox: SandboxControl, books
-) -> None:
+async def test_a_key_belongs_to_one_person_one_route_and_one_day(world: World, sandbox: SandboxControl, books) -> None:
     home = await world.home(bills=2)
     other_room = await world.room(home.community, "3栋1单元1202")
     neighbour, customer = await world.owner(home.company, other_room, "邻居")

@@ -45,9 +45,7 @@ async def test_a_message_reaches_the_phone_once(world: World, sandbox: SandboxCo
 async def test_no_subscription_left_is_normal(world: World, sandbox: SandboxControl, drain: Drain) -> None:
     home = await world.home()
     template = TEMPLATES["payment_received"]
-    await sandbox.post(
-        "/sandbox/subscriptions", {"openid": home.owner.openid, "template_id": template, "times": 0}
-    )
+    await sandbox.post("/sandbox/subscriptions", {"openid": home.owner.openid, "template_id": template, "times": 0})
     await queue(home, unknown_id())
     await drain()
 

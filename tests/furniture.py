@@ -1,0 +1,138 @@
+"""Rows for every table, made by raw SQL as the owner: three communities, two of one organization, one of another."""
+
+import json
+import uuid
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+
+NOW = datetime(2026, 11, 2, 4, tzinfo=UTC)
+TODAY = date(2026, 11, 2)
+_SPACE = uuid.UUID("6f0c5a3e-0000-4000-8000-000000000000")
+_FILLERS: dict[str, Any] = {
+    "int2": 1, "int4": 1, "int8": 1, "timestamptz": NOW, "date": TODAY, "numeric": Decimal(1), "bool": False,
+    "jsonb": "{}", "text": "x", "varchar": "x",
+}  # fmt: skip
+
+_COLUMNS = """
+SELECT a.attname AS name, t.typname AS type, a.attnotnull AND a.attidentity = '' AND NOT a.atthasdef AS wanted
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+
+
+def uid(community: int, name: str) -> uuid.UUID:
+    """The id of the row ``name`` of a community; what belongs to the organization has one for each community too."""
+    return uuid.uuid5(_SPACE, f"{community}:{name}")
+
+
+def organization_of(community: int) -> int:
+    """Communities 1 and 2 are of the first organization, 3 of the second."""
+    return 3 if community == 3 else 1
+
+
+async def insert(owner: asyncpg.Connection, table: str, **values: Any) -> None:
+    """Insert a row; a column that must not be empty and is not named gets a plain value of its type."""
+    for column in await owner.fetch(_COLUMNS, table):
+        if column["wanted"] and column["name"] not in values:
+            values[column["name"]] = uuid.uuid4() if column["type"] == "uuid" else _FILLERS[column["type"]]
+    plain = [json.dumps(value) if isinstance(value, dict) else value for value in values.values()]
+    marks = ", ".join(f"${number}" for number in range(1, len(plain) + 1))
+    await owner.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", *plain)
+
+
+async def furnish(owner: asyncpg.Connection) -> None:
+    """All three communities."""
+    async with owner.transaction():
+        await insert(owner, "installations", id=1)
+        for community in (1, 2, 3):
+            await _register(owner, community)
+            await _money(owner, community)
+
+
+async def _register(owner: asyncpg.Connection, number: int) -> None:
+    def own(name: str) -> uuid.UUID:
+        return uid(number, name)
+
+    org = {"organization_id": uid(organization_of(number), "organization")}
+    here = {"community_id": own("community")}
+    if organization_of(number) == number:
+        await insert(owner, "organizations", id=org["organization_id"], name=f"organization {number}")
+    await insert(owner, "legal_entities", id=own("entity"), **org, name=f"entity {number}")
+    await insert(owner, "wechat_apps", id=own("app"), **org, appid=f"wx{number}")
+    await insert(owner, "wechat_tokens", app_id=own("app"))
+    await insert(owner, "merchant_accounts", id=own("merchant"), **org, legal_entity_id=own("entity"), mode="direct",
+                 mchid=f"190000000{number}")  # fmt: skip
+    await insert(owner, "wechat_pay_keys", id=own("key"), merchant_account_id=own("merchant"), kind="public_key")
+    await insert(owner, "communities", id=own("community"), **org, merchant_account_id=own("merchant"),
+                 code=f"C{number}", payment_minutes=30)  # fmt: skip
+    await insert(owner, "buildings", id=own("building"), **here, name="3栋")
+    await insert(owner, "units", id=own("unit"), **here, building_id=own("building"), name="1单元")
+    await insert(owner, "rooms", id=own("room"), **here, building_id=own("building"), unit_id=own("unit"), name="101")
+    phone = {"phone_cipher": "x", "phone_index": "x"}
+    await insert(owner, "customers", id=own("customer"), **org, kind="person", **phone)
+    await insert(owner, "residents", id=own("resident"), **org, **phone)
+    await insert(owner, "wechat_identities", id=own("identity"), **org, app_id=own("app"), resident_id=own("resident"))
+    await insert(owner, "staff", id=own("staff"), **org, username=f"staff{number}")
+    await insert(owner, "staff_roles", id=own("role"), **org, **here, staff_id=own("staff"), role="manager")
+    await insert(owner, "sessions", id=own("session"), **org, kind="resident", resident_id=own("resident"),
+                 app_id=own("app"), token_hash=f"resident {number}")  # fmt: skip
+    await insert(owner, "sessions", id=own("staff session"), **org, kind="staff", staff_id=own("staff"),
+                 token_hash=f"staff {number}")  # fmt: skip
+    await insert(owner, "occupancies", id=own("occupancy"), **org, **here, room_id=own("room"), kind="owner",
+                 customer_id=own("customer"), resident_id=own("resident"), claimed_at=NOW,
+                 invited_by_resident_id=own("resident"))  # fmt: skip
+    asked = {**org, **here, "room_id": own("room"), "resident_id": own("resident"), "kind": "owner"}
+    await insert(owner, "occupancy_requests", id=own("request"), **asked, state="approved", decided_at=NOW,
+                 decided_by_staff_id=own("staff"), occupancy_id=own("occupancy"))  # fmt: skip
+    await insert(owner, "occupancy_requests", id=own("pending request"), **asked, state="pending")
+    await insert(owner, "audits", **org, **here, act="test")
+    await insert(owner, "idempotency_keys", id=own("idempotency"), actor=f"staff:{number}")
+
+
+async def _money(owner: asyncpg.Connection, number: int) -> None:
+    def own(name: str) -> uuid.UUID:
+        return uid(number, name)
+
+    org = {"organization_id": uid(organization_of(number), "organization")}
+    here = {"community_id": own("community")}
+    entity, merchant, customer = own("entity"), own("merchant"), own("customer")
+    await insert(owner, "fee_items", id=own("item"), **org, **here, legal_entity_id=entity,
+                 merchant_account_id=merchant, code="F", name="物业费")  # fmt: skip
+    await insert(owner, "bill_imports", id=own("import"), **org, **here)
+    await insert(owner, "bills", id=own("bill"), **org, **here, room_id=own("room"), customer_id=customer,
+                 legal_entity_id=entity, merchant_account_id=merchant, kind="charge", subject_kind="room",
+                 subject_id=own("room"), purpose="F:2026-11", state="paid", amount_fen=100, paid_fen=100,
+                 issued_at=NOW, bill_import_id=own("import"))  # fmt: skip
+    await insert(owner, "bill_lines", id=own("line"), **here, bill_id=own("bill"), fee_item_id=own("item"),
+                 amount_fen=100)  # fmt: skip
+    await insert(owner, "payments", id=own("payment"), **org, **here, customer_id=customer, legal_entity_id=entity,
+                 merchant_account_id=merchant, channel="wechat_jsapi", payer_resident_id=own("resident"),
+                 payer_staff_id=own("staff"), amount_fen=100, surplus_fen=0, state="paid", paid_at=NOW)  # fmt: skip
+    await insert(owner, "payment_bills", id=own("choice"), **here, payment_id=own("payment"), bill_id=own("bill"),
+                 customer_id=customer, legal_entity_id=entity, amount_fen=100, live=True)  # fmt: skip
+    attempt = {**here, "payment_id": own("payment"), "merchant_account_id": merchant, "mode": "direct",
+               "mchid": f"190000000{number}", "amount_fen": 100}  # fmt: skip
+    await insert(owner, "payment_attempts", id=own("attempt"), **attempt, out_trade_no="number-1", state="created",
+                 next_check_at=NOW)  # fmt: skip
+    await insert(owner, "payment_attempts", id=own("paid attempt"), **attempt, out_trade_no="number-2", state="paid",
+                 transaction_id="4200000001", received_fen=100, paid_at=NOW)  # fmt: skip
+    await insert(owner, "allocations", **here, payment_id=own("payment"), bill_id=own("bill"),
+                 bill_line_id=own("line"), amount_fen=100)  # fmt: skip
+    for kind in ("wechat_clearing", "received"):
+        await insert(owner, "accounts", id=own(kind), **org, **here, legal_entity_id=entity, kind=kind)
+    await insert(owner, "entries", **here, legal_entity_id=entity, kind="payment", source_id=own("paid attempt"),
+                 debit_account_id=own("wechat_clearing"), credit_account_id=own("received"), amount_fen=100,
+                 posted_at=NOW, posted_on=TODAY)  # fmt: skip
+    await insert(owner, "receipts", id=own("receipt"), **org, **here, legal_entity_id=entity, customer_id=customer,
+                 payer_resident_id=own("resident"), payment_id=own("payment"), year=2026, sequence=1,
+                 issued_on=TODAY)  # fmt: skip
+    await insert(owner, "receipt_counters", **here, legal_entity_id=entity, year=2026)
+    await insert(owner, "messages", id=own("message"), **org, **here, resident_id=own("resident"),
+                 kind="payment_received", state="queued", next_check_at=NOW)  # fmt: skip
+    await insert(owner, "discrepancies", id=own("case"), **org, **here, kind="surplus", payment_id=own("payment"),
+                 state="resolved", resolved_at=NOW, resolution="x", resolved_by_staff_id=own("staff"))  # fmt: skip
+    await insert(owner, "notifications", id=own("notification"), merchant_account_id=merchant,
+                 kind="payment", outcome="applied", noticed_at=NOW)  # fmt: skip
