@@ -4,7 +4,7 @@ import io
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -44,7 +44,7 @@ class _Stderr(io.TextIOBase):
         sys.stderr.flush()
 
 
-_STDERR = _Stderr()
+_STDERR = cast(TextIO, _Stderr())
 
 
 def configure_logs(level: str) -> None:
