@@ -15,7 +15,7 @@ from services.bill_plan import PlannedBill
 from services.bill_template import bills_template
 
 _BASE = "/api/v1/staff/communities/{community_id}/bill-imports"
-_TAG = "bill import"
+_TAG = "账单导入 bill imports"
 _SHOWN = 1_000  # errors, warnings
 _SAMPLE = 50  # bills
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
