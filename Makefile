@@ -6,7 +6,7 @@ BIN := .venv/bin
 CODE := $(wildcard bootstrap.py kit models services payments jobs handlers server sandbox migrations tests bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help environment run reset tour test lint format clean
+.PHONY: help environment run reset tour test lint format newcomer clean
 MAKEFLAGS += --no-print-directory
 
 help: ## List what make can do here
@@ -17,13 +17,13 @@ environment: ## Make .venv with the pinned packages, if it is not there yet or n
 	@$(PYTHON) bootstrap.py
 
 run: environment ## Run everything here: database, demo data, API, job worker and the WeChat sandbox
-	@LINLI_ENV=$${LINLI_ENV:-dev} $(BIN)/linli up
+	@exec env LINLI_ENV=$${LINLI_ENV:-dev} $(BIN)/linli up
 
 reset: environment ## Throw the demo data away; refuses a database that is not a demo. The next 'make run' makes new data
-	@LINLI_ENV=$${LINLI_ENV:-dev} $(BIN)/linli reset
+	@exec env LINLI_ENV=$${LINLI_ENV:-dev} $(BIN)/linli reset
 
 tour: environment ## Walk through what there is, against what 'make run' runs
-	@LINLI_ENV=$${LINLI_ENV:-dev} $(BIN)/linli tour
+	@exec env LINLI_ENV=$${LINLI_ENV:-dev} $(BIN)/linli tour
 
 test: environment ## Run the tests, on a PostgreSQL of their own
 	@$(BIN)/python -m pytest -q -n 2
@@ -36,6 +36,9 @@ lint: environment ## Check style, formatting and types
 format: environment ## Put the code into its format
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
+
+newcomer: ## Try a clean clone: run, tour, check, end, run again, reset (slow; part of CI)
+	@.ci/fresh-clone
 
 clean: ## Remove the environment and all data of this clone; refuses while it runs
 	@$(PYTHON) bootstrap.py clean

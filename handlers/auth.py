@@ -1,5 +1,6 @@
 """Sign-in and sessions: residents by WeChat, staff by password."""
 
+import re
 from datetime import datetime
 from typing import Annotated
 
@@ -16,12 +17,14 @@ from services import staff as staff_service
 from services.miniprogram import LoginCodeInvalid, WechatLoginUnavailable
 
 TAG = "登录 sign-in"
+_REFERER = re.compile(r"https://servicewechat\.com/(wx[0-9a-zA-Z]{8,30})/")
 
 WechatCode = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class WechatSignIn(Body):
-    """``code`` is what ``wx.login`` gave. ``app`` is the appid; it may be left out where only one is registered."""
+    """``code`` is what ``wx.login`` gave. ``app`` is the appid; left out, it is read from the Referer that WeChat puts on
+    a mini-program's requests, else it is the app registered first."""
 
     code: WechatCode
     app: str | None = Field(None, min_length=1, max_length=32)
@@ -100,12 +103,12 @@ def _resident_out(resident: Resident) -> ResidentOut:
 
 
 @route("POST", "/api/v1/auth/wechat", who=Who.PUBLIC, tag=TAG, summary="住户微信登录", body=WechatSignIn,
-       response=ResidentSessionOut, refusals=(
-           resident_service.AppRequired, resident_service.UnknownApp, LoginCodeInvalid, WechatLoginUnavailable,
-       ))  # fmt: skip
+       response=ResidentSessionOut,
+       refusals=(resident_service.UnknownApp, LoginCodeInvalid, WechatLoginUnavailable))  # fmt: skip
 async def sign_in_by_wechat(call: Call) -> ResidentSessionOut:
     """The first sign-in of a WeChat user makes a resident."""
-    signed_in = await resident_service.sign_in(call.body.code, call.body.app)
+    referer = _REFERER.match(call.headers.get("referer", ""))
+    signed_in = await resident_service.sign_in(call.body.code, call.body.app or (referer[1] if referer else None))
     return ResidentSessionOut(
         token=signed_in.token, expires_at=signed_in.expires_at, resident=_resident_out(signed_in.resident)
     )

@@ -22,14 +22,6 @@ from services.phone import HiddenPhone, hide_phone
 from services.session import create_session_tx
 
 
-class AppRequired(Refusal):
-    """More than one mini-program is registered, or none: the caller must say which."""
-
-    status = 422
-    zh = "请指明从哪个小程序登录。"
-    en = "Say which mini-program (app) this is."
-
-
 class UnknownApp(Refusal):
     """No mini-program of this appid is registered."""
 
@@ -49,7 +41,7 @@ class ResidentSignedIn:
 
 async def sign_in(code: str, appid: str | None) -> ResidentSignedIn:
     """Begin a session for whoever WeChat says the code is; a new openid becomes a new resident of the app's
-    organization. Refuses AppRequired, UnknownApp, LoginCodeInvalid, WechatLoginUnavailable."""
+    organization. Refuses UnknownApp, LoginCodeInvalid, WechatLoginUnavailable."""
     app = await _app(appid)
     told = await miniprogram.code_to_session(app, code)
     try:
@@ -60,15 +52,13 @@ async def sign_in(code: str, appid: str | None) -> ResidentSignedIn:
 
 
 async def _app(appid: str | None) -> WechatApp:
-    if appid is not None:
-        app = await WechatApp.get_or_none(appid=appid)
-        if app is None:
-            raise UnknownApp()
-        return app
-    registered = await WechatApp.all().limit(2)
-    if len(registered) != 1:
-        raise AppRequired()
-    return registered[0]
+    """The app of that appid; unsaid, the one registered first. A wrong guess lets nobody in: a code is good for its own
+    app alone, and WeChat refuses it for another."""
+    query = WechatApp.filter(appid=appid) if appid is not None else WechatApp.all().order_by("created_at", "id")
+    app = await query.first()
+    if app is None:
+        raise UnknownApp()
+    return app
 
 
 @unit_of_work

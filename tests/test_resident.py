@@ -90,17 +90,30 @@ async def test_with_two_apps_the_caller_says_which_and_openids_mean_nothing_acro
     ours, theirs = await world.company(), await world.company()
     code = await sandbox.login_code(OPENID, ours.app.appid)
 
-    unsaid = await api.post("/api/v1/auth/wechat", json={"code": code})
     unknown = await api.post("/api/v1/auth/wechat", json={"code": code, "app": "wxffffffffffffffff"})
     foreign = await api.post("/api/v1/auth/wechat", json={"code": code, "app": theirs.app.appid})
 
-    assert (unsaid.status_code, unsaid.json()["code"]) == (422, "app_required")
     assert (unknown.status_code, unknown.json()["code"]) == (422, "unknown_app")
     assert (foreign.status_code, foreign.json()["code"]) == (401, "login_code_invalid")
     assert await Resident.all().count() == 0
     good = await api.post("/api/v1/auth/wechat", json={"code": code, "app": ours.app.appid})
     assert good.status_code == 200
     assert (await Resident.get()).organization_id == ours.id
+
+
+async def test_an_app_left_unsaid_is_read_from_where_the_request_comes_from(
+    world: World, api: httpx.AsyncClient, sandbox: SandboxControl
+) -> None:
+    ours, theirs = await world.company(), await world.company()
+    theirs_code = await sandbox.login_code("openid-of-theirs", theirs.app.appid)
+    referer = {"Referer": f"https://servicewechat.com/{theirs.app.appid}/12/page-frame.html"}
+
+    by_referer = await api.post("/api/v1/auth/wechat", json={"code": theirs_code}, headers=referer)
+    first = await api.post("/api/v1/auth/wechat", json={"code": await sandbox.login_code(OPENID, ours.app.appid)})
+
+    assert by_referer.status_code == first.status_code == 200
+    organizations = [resident.organization_id for resident in await Resident.all().order_by("created_at")]
+    assert organizations == [theirs.id, ours.id]
 
 
 async def test_a_phone_opens_every_room_that_waits_for_it_and_the_household_is_told(
