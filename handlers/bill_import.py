@@ -10,8 +10,8 @@ from kit.errors import BodyTooLarge, NotPermitted
 from services import bill_import
 from services.bill_file import MAX_BYTES
 from services.bill_import import BillImportHasErrors, BillsChangedMeanwhile, CommittedImport, ImportPlan
-from services.bill_issue import Issue
 from services.bill_plan import PlannedBill
+from services.bill_remark import Remark
 from services.bill_template import bills_template
 
 _BASE = "/api/v1/staff/communities/{community_id}/bill-imports"
@@ -27,7 +27,7 @@ class FileQuery(Query):
     file_name: str = Field(min_length=1, max_length=200, description="如 2026年11月账单.xlsx")
 
 
-class IssueOut(Out):
+class RemarkOut(Out):
     """Something wrong, or something to look at."""
 
     line: int | None = Field(description="Row number as a spreadsheet shows it; null: about the whole file")
@@ -77,7 +77,7 @@ class BillImportOut(Out):
     imported_at: datetime
     already_imported: bool = Field(False, description="The very same file had been imported before: nothing was added")
     skipped_count: int = Field(0, description="Bills of the file that existed already; told in the first answer only")
-    warnings: list[IssueOut] = Field(default_factory=list)
+    warnings: list[RemarkOut] = Field(default_factory=list)
 
 
 class ImportPlanOut(Out):
@@ -93,15 +93,15 @@ class ImportPlanOut(Out):
     skipped_count: int = Field(description="Bills that exist already, exactly so")
     zero_count: int = Field(description="Rows that come to 0 and make no bill")
     error_count: int
-    errors: list[IssueOut] = Field(description="The first 1,000")
+    errors: list[RemarkOut] = Field(description="The first 1,000")
     warning_count: int
-    warnings: list[IssueOut] = Field(description="The first 1,000")
+    warnings: list[RemarkOut] = Field(description="The first 1,000")
     sample: list[PlannedBillOut] = Field(description="The first 50 bills")
     already_imported: BillImportOut | None
 
 
-def _issues(issues: tuple[Issue, ...], language: str) -> list[IssueOut]:
-    return [IssueOut(**issue.as_dict(language)) for issue in issues[:_SHOWN]]
+def _remarks(remarks: tuple[Remark, ...], language: str) -> list[RemarkOut]:
+    return [RemarkOut(**remark.as_dict(language)) for remark in remarks[:_SHOWN]]
 
 
 def _done(done: CommittedImport, language: str) -> BillImportOut:
@@ -115,7 +115,7 @@ def _done(done: CommittedImport, language: str) -> BillImportOut:
         imported_at=done.imported_at,
         already_imported=done.already_imported,
         skipped_count=done.skipped_count,
-        warnings=_issues(tuple(done.warnings), language),
+        warnings=_remarks(tuple(done.warnings), language),
     )
 
 
@@ -158,9 +158,9 @@ def _plan(plan: ImportPlan, language: str) -> ImportPlanOut:
         skipped_count=plan.skipped_count,
         zero_count=plan.zero_count,
         error_count=len(plan.errors),
-        errors=_issues(tuple(plan.errors), language),
+        errors=_remarks(tuple(plan.errors), language),
         warning_count=len(plan.warnings),
-        warnings=_issues(tuple(plan.warnings), language),
+        warnings=_remarks(tuple(plan.warnings), language),
         sample=[_planned(bill) for bill in plan.bills[:_SAMPLE]],
         already_imported=_done(plan.already_imported, language) if plan.already_imported else None,
     )

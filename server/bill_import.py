@@ -42,10 +42,10 @@ def described(plan: ImportPlan) -> list[str]:
     lines = [f"{plan.file_name}: {plan.row_count} rows"]
     if plan.already_imported:
         lines.append(f"this very file was imported on {plan.already_imported.imported_at:%Y-%m-%d %H:%M} UTC already")
-    for issue in (*plan.errors[:_SHOWN], *plan.warnings[:_SHOWN]):
-        kind = "error" if issue in plan.errors else "note"
-        place = "，".join(part for part in (f"line {issue.line}" if issue.line else "", issue.column or "") if part)
-        lines.append(f"  {kind}: {place}: {issue.message()}")
+    for remark in (*plan.errors[:_SHOWN], *plan.warnings[:_SHOWN]):
+        kind = "error" if remark in plan.errors else "note"
+        place = "，".join(part for part in (f"line {remark.line}" if remark.line else "", remark.column or "") if part)
+        lines.append(f"  {kind}: {place}: {remark.message()}")
     left_out = max(0, len(plan.errors) - _SHOWN) + max(0, len(plan.warnings) - _SHOWN)
     if left_out:
         lines.append(f"  … and {left_out} more")

@@ -25,7 +25,7 @@ _EXACT = Context(prec=60)  # more digits than _NUMBER lets through
 
 
 class Unfit(ValueError):
-    """A cell that cannot be read: the issue's code and facts."""
+    """A cell that cannot be read: the remark's code and facts."""
 
     def __init__(self, code: str, /, **facts: Any) -> None:
         super().__init__(code)

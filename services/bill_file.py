@@ -15,7 +15,7 @@ from decimal import Context, Decimal
 
 import python_calamine
 
-from services.bill_issue import Issue
+from services.bill_remark import Remark
 from services.bill_xlsx_scan import SheetScan, TooMuch, Unreadable, scan
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -43,8 +43,8 @@ class Grid:
     """Rows that hold anything, each with the row number that a spreadsheet program shows; or why there are none."""
 
     rows: Sequence[tuple[int, Sequence[Cell]]] = ()
-    errors: Sequence[Issue] = ()
-    warnings: Sequence[Issue] = field(default_factory=tuple)
+    errors: Sequence[Remark] = ()
+    warnings: Sequence[Remark] = field(default_factory=tuple)
 
 
 def read_grid(content: bytes) -> Grid:
@@ -63,7 +63,7 @@ def decimal_of(number: float) -> Decimal:
 
 
 def _failed(code: str, line: int | None = None, **facts: object) -> Grid:
-    return Grid(errors=(Issue(line, None, code, facts),))
+    return Grid(errors=(Remark(line, None, code, facts),))
 
 
 def _kept(rows: Iterable[tuple[int, Sequence[Cell]]]) -> Grid:
@@ -148,7 +148,7 @@ def _read_xlsx(content: bytes) -> Grid:
     if len(wanted) == 1 or grid.errors:
         return grid
     ignored = "、".join(sheet.name for sheet in wanted[1:])
-    notice = Issue(None, None, "other_sheets", {"used": wanted[0].name, "ignored": ignored})
+    notice = Remark(None, None, "other_sheets", {"used": wanted[0].name, "ignored": ignored})
     return Grid(grid.rows, grid.errors, (notice,))
 
 

@@ -25,9 +25,9 @@ from models.community import Community
 from models.unit_of_work import row, unit_of_work
 from payments import NewBill, NewLine, issue_bills_tx
 from services.bill_file import MAX_BYTES
-from services.bill_issue import Issue
 from services.bill_plan import Item, PlannedBill, Resolution, difference, resolve
 from services.bill_register import load_existing, load_overlaps, load_register
+from services.bill_remark import Remark
 from services.bill_sheet import COLUMNS, Sheet, SheetRow, read_sheet
 
 _TOLD = 200  # errors that travel in a refusal; the plan has them all
@@ -79,7 +79,7 @@ class CommittedImport:
     imported_at: datetime
     already_imported: bool = False
     skipped_count: int = 0
-    warnings: Sequence[Issue] = ()
+    warnings: Sequence[Remark] = ()
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class ImportPlan:
     bills: Sequence[PlannedBill] = ()
     skipped_count: int = 0
     zero_count: int = 0
-    errors: Sequence[Issue] = ()
-    warnings: Sequence[Issue] = ()
+    errors: Sequence[Remark] = ()
+    warnings: Sequence[Remark] = ()
     already_imported: CommittedImport | None = None
     sums: Sequence[FeeItemSum] = field(default_factory=tuple)
 
@@ -213,8 +213,8 @@ async def _plan(community: Community, file_name: str, content: bytes, sheet: She
     )
 
 
-def _by_line(issue: Issue) -> int:
-    return issue.line or 0
+def _by_line(remark: Remark) -> int:
+    return remark.line or 0
 
 
 def _sums(bills: Sequence[PlannedBill]) -> list[FeeItemSum]:
@@ -241,11 +241,11 @@ async def _without_existing(community_id: UUID, sheet: Sheet, resolution: Resolu
         name, mine, theirs = differs
         heading = sheet.headings.get(name, COLUMNS[name].heading)
         facts = {"name": COLUMNS[name].heading, "mine": mine, "theirs": theirs}
-        resolution.errors.append(Issue(bill.rows[0].line, heading, "bill_exists_differs", facts))
+        resolution.errors.append(Remark(bill.rows[0].line, heading, "bill_exists_differs", facts))
     heading = sheet.headings.get("period", COLUMNS["period"].heading)
     for bill, title in await load_overlaps(community_id, new):
         facts = {"room": bill.room.name, "title": title}
-        resolution.warnings.append(Issue(bill.rows[0].line, heading, "period_overlaps", facts))
+        resolution.warnings.append(Remark(bill.rows[0].line, heading, "period_overlaps", facts))
     return new, skipped_count
 
 
@@ -323,7 +323,7 @@ def _new_line(item: Item, row: SheetRow) -> NewLine:
 
 
 def _committed(
-    done: BillImport, *, already_imported: bool = False, skipped_count: int = 0, warnings: Sequence[Issue] = ()
+    done: BillImport, *, already_imported: bool = False, skipped_count: int = 0, warnings: Sequence[Remark] = ()
 ) -> CommittedImport:
     return CommittedImport(
         done.id,

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from kit.money import MAX_FEN, format_yuan
 from kit.text import normalise
-from services.bill_issue import Issue
+from services.bill_remark import Remark
 from services.bill_sheet import COLUMNS, Sheet, SheetRow
 from services.room_name import RoomFinder, RoomName
 
@@ -100,8 +100,8 @@ class Resolution:
     """The bills that the rows mean. Errors and warnings are added to those of the sheet."""
 
     bills: list[PlannedBill] = field(default_factory=list)
-    errors: list[Issue] = field(default_factory=list)
-    warnings: list[Issue] = field(default_factory=list)
+    errors: list[Remark] = field(default_factory=list)
+    warnings: list[Remark] = field(default_factory=list)
     zero_count: int = 0
 
 
@@ -118,7 +118,7 @@ class _Resolver:
 
     def error(self, row: SheetRow, name: str | None, code: str, /, **facts: Any) -> None:
         column = self.sheet.headings.get(name, COLUMNS[name].heading) if name else None
-        self.done.errors.append(Issue(row.line, column, code, facts))
+        self.done.errors.append(Remark(row.line, column, code, facts))
 
     def resolve(self) -> Resolution:
         for row in self.sheet.rows:
@@ -128,7 +128,7 @@ class _Resolver:
                 continue
             if row.amount_fen == 0:
                 self.done.zero_count += 1
-                self.done.warnings.append(Issue(row.line, None, "zero_amount"))
+                self.done.warnings.append(Remark(row.line, None, "zero_amount"))
                 continue
             self.add(row, room, item, owner)
         self.done.bills = list(self.bills.values())
@@ -205,7 +205,7 @@ class _Resolver:
                     self.error(row, name, "lines_differ", other=first.line, **facts)
             same = next((other for other in bill.rows[:MOST_LINES] if _words(other) == _words(row)), None)
             if same:
-                self.done.warnings.append(Issue(row.line, None, "row_repeated", {"other": same.line}))
+                self.done.warnings.append(Remark(row.line, None, "row_repeated", {"other": same.line}))
         bill.rows.append(row)
 
 

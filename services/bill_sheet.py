@@ -24,7 +24,7 @@ from services.bill_cell import (
     read_words,
 )
 from services.bill_file import MAX_ROWS, Cell, Grid, read_grid
-from services.bill_issue import Issue
+from services.bill_remark import Remark
 
 Value = TypeVar("Value")
 
@@ -85,8 +85,8 @@ class Sheet:
     """A file, read. ``row_count`` counts rows with data, good and wrong; ``headings`` is column → as the file says."""
 
     rows: list[SheetRow] = field(default_factory=list)
-    errors: list[Issue] = field(default_factory=list)
-    warnings: list[Issue] = field(default_factory=list)
+    errors: list[Remark] = field(default_factory=list)
+    warnings: list[Remark] = field(default_factory=list)
     headings: dict[str, str] = field(default_factory=dict)
     row_count: int = 0
 
@@ -98,7 +98,7 @@ def read_sheet(content: bytes) -> Sheet:
     if sheet.errors:
         return sheet
     if not grid.rows:
-        sheet.errors.append(Issue(None, None, "no_rows"))
+        sheet.errors.append(Remark(None, None, "no_rows"))
         return sheet
     start, columns = _find_headings(grid, sheet)
     if sheet.errors:
@@ -106,9 +106,9 @@ def read_sheet(content: bytes) -> Sheet:
     for line, cells in grid.rows[start + 1 :]:
         _read_row(sheet, line, {name: cells[at] for name, at in columns.items() if at < len(cells)})
     if sheet.row_count > MAX_ROWS:
-        return Sheet(errors=[Issue(None, None, "too_many_rows", {"limit": MAX_ROWS})])
+        return Sheet(errors=[Remark(None, None, "too_many_rows", {"limit": MAX_ROWS})])
     if not sheet.row_count:
-        sheet.errors.append(Issue(None, None, "no_rows"))
+        sheet.errors.append(Remark(None, None, "no_rows"))
     return sheet
 
 
@@ -131,13 +131,13 @@ def _find_headings(grid: Grid, sheet: Sheet) -> tuple[int, dict[str, int]]:
         name = _BY_NAME.get(bare)
         if name is None:
             if cell is not None and written:
-                sheet.warnings.append(Issue(line, written, "column_unknown", {"name": written[:40]}))
+                sheet.warnings.append(Remark(line, written, "column_unknown", {"name": written[:40]}))
         elif name in columns:
             facts = {"name": COLUMNS[name].heading, "first": columns[name] + 1, "second": position + 1}
-            sheet.errors.append(Issue(line, written, "column_repeated", facts))
+            sheet.errors.append(Remark(line, written, "column_repeated", facts))
         elif COLUMNS[name].in_yuan and unit and not unit.startswith(("元", "¥", "人民币")):
             facts = {"header": written, "name": COLUMNS[name].heading.partition("(")[0]}
-            sheet.errors.append(Issue(line, written, "column_unit", facts))
+            sheet.errors.append(Remark(line, written, "column_unit", facts))
             columns[name] = position
         else:
             columns[name] = position
@@ -145,7 +145,7 @@ def _find_headings(grid: Grid, sheet: Sheet) -> tuple[int, dict[str, int]]:
     computed = {"quantity", "unit_price"} <= columns.keys()
     for name, column in COLUMNS.items():
         if column.needed and name not in columns and not (name == "amount" and computed):
-            sheet.errors.append(Issue(line, column.heading, "column_missing", {"name": column.heading}))
+            sheet.errors.append(Remark(line, column.heading, "column_missing", {"name": column.heading}))
     return start, columns
 
 
@@ -158,7 +158,7 @@ class _Reader:
 
     def note(self, name: str | None, code: str, facts: Mapping[str, Any]) -> None:
         column = self.sheet.headings.get(name, COLUMNS[name].heading) if name else None
-        self.sheet.errors.append(Issue(self.line, column, code, facts))
+        self.sheet.errors.append(Remark(self.line, column, code, facts))
         self.wrong = True
 
     def read(self, name: str, parse: Callable[..., Value], *options: Any, needed: bool = False) -> Value | None:
@@ -180,10 +180,10 @@ def _read_row(sheet: Sheet, line: int, cells: Mapping[str, Cell]) -> None:
     first = next(normalise(cell) for cell in (*cells.values(), "") if isinstance(cell, str))
     room_cell = cells.get("room")
     if isinstance(room_cell, str) and normalise(room_cell).lstrip("(").startswith(EXAMPLE):
-        sheet.warnings.append(Issue(line, None, "example_row"))
+        sheet.warnings.append(Remark(line, None, "example_row"))
         return
     if re.sub(r"\W", "", first) in _TOTALS and not cells.get("fee_item") and not cells.get("due_on"):
-        sheet.warnings.append(Issue(line, None, "total_row"))
+        sheet.warnings.append(Remark(line, None, "total_row"))
         return
     sheet.row_count += 1
     reader = _Reader(sheet, line, cells)

@@ -12,7 +12,7 @@ from models.audit import Audit
 from models.bill import Bill, BillImport, BillLine
 from models.fee_item import FeeItem
 from models.room import Room
-from services.bill_issue import Issue
+from services.bill_remark import Remark
 from tests.world import Home, World
 
 HEADINGS = "房号,收费项目,费用期间,数量,单位,单价(元),金额(元),应缴日期,说明,户名,账单名称"
@@ -41,8 +41,8 @@ def xlsx_of(*rows: list[Any], headings: str = HEADINGS, sheets: tuple[str, ...] 
     return done.getvalue()
 
 
-def told(issues: list[Issue]) -> list[tuple[int | None, str | None, str]]:
-    return [(issue.line, issue.column, issue.code) for issue in issues]
+def told(remarks: list[Remark]) -> list[tuple[int | None, str | None, str]]:
+    return [(remark.line, remark.column, remark.code) for remark in remarks]
 
 
 async def town(world: World) -> Home:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kit.ids import new_id
 from services.bill_cell import Unfit, read_period
 from services.bill_file import CellError, _cell, decimal_of, read_grid
-from services.bill_issue import CODES, Issue
+from services.bill_remark import CODES, Remark
 from services.bill_sheet import COLUMNS, read_sheet
 from services.bill_template import build_template
 from services.room_name import RoomFinder, RoomName, room_key
@@ -179,5 +179,5 @@ def test_every_code_has_both_languages() -> None:
             return "x"
 
     for code in CODES:
-        issue = Issue(1, None, code, Anything())
-        assert issue.message("zh") and issue.message("en") and issue.message("zh") != issue.message("en")
+        remark = Remark(1, None, code, Anything())
+        assert remark.message("zh") and remark.message("en") and remark.message("zh") != remark.message("en")

@@ -126,7 +126,7 @@ CODES = frozenset(_SENTENCES)
 
 
 @dataclass(frozen=True)
-class Issue:
+class Remark:
     """One thing to say. ``line`` is the row number that a spreadsheet program shows (None: about the whole file),
     ``column`` the heading as the file writes it (None: about the whole row)."""
 
