@@ -18,6 +18,7 @@ from services import bill as service
 class BillLineOut(Out):
     """How a part of the amount came about. Quantities and prices are decimal text; ``unit_price`` is in yuan."""
 
+    fee_item_id: Id
     title: str
     period_from: date | None
     period_to: date | None
@@ -81,6 +82,7 @@ def bill_out(view: service.BillView) -> BillOut:
         pay_group=view.pay_group,
         lines=[
             BillLineOut(
+                fee_item_id=str(line.fee_item_id),
                 title=line.title,
                 period_from=line.period_from,
                 period_to=line.period_to,

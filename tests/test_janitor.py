@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+import httpx
 import pytest
 
 import payments
@@ -11,6 +12,7 @@ from models.bill import Bill
 from models.ledger import Entry
 from models.payment import CloseReason, Payment, PaymentAttempt, PaymentState
 from models.unit_of_work import unit_of_work
+from payments.gateways import wechat_pay
 from payments.gateways.base import OutcomeUnknown
 from payments.merchant import gateway_of
 from tests.conftest import Drain, SandboxControl
@@ -112,10 +114,12 @@ async def test_paid_between_our_question_and_our_close(
     assert await Entry.all().count() == 1
 
 
-@pytest.mark.parametrize("how", ["500", "cut"])
+@pytest.mark.parametrize("how", ["500", "cut", "timeout"])
 async def test_the_prepay_answer_is_lost_and_the_repeat_goes_on_with_the_same_order(
-    world: World, sandbox: SandboxControl, books, how: str
+    world: World, sandbox: SandboxControl, books, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
+    if how == "timeout":  # the true patience is six seconds
+        monkeypatch.setattr(wechat_pay, "_TIMEOUT", httpx.Timeout(0.3))
     home = await world.home()
     await sandbox.fault("answer_lost", operation="prepay", how=how, times=3)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+import schemathesis
 from pydantic import BaseModel
 
 import handlers.api  # noqa: F401 - importing declares the routes
@@ -276,3 +277,10 @@ async def counted(owner: Any) -> dict[str, int]:
 
 async def theirs_unchanged(owner: Any, before: dict[str, int]) -> bool:
     return await counted(owner) == before
+
+
+def test_an_independent_reader_finds_the_document_valid() -> None:
+    loaded = schemathesis.openapi.from_dict(json.loads(json.dumps(described())))
+
+    loaded.validate()
+    assert len([operation.ok() for operation in loaded.get_all_operations()]) == len(all_routes())
