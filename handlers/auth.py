@@ -23,8 +23,8 @@ WechatCode = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class WechatSignIn(Body):
-    """``code`` is what ``wx.login`` gave. ``app`` is the appid; left out, it is read from the Referer that a mini-program
-    sends, else it is the app registered first."""
+    """``code`` is what ``wx.login`` gave. ``app`` is the appid; left out, it is read from the Referer that a
+    mini-program sends, else it is the app registered first."""
 
     code: WechatCode
     app: str | None = Field(None, min_length=1, max_length=32)

@@ -100,3 +100,10 @@ async def end_occupancy(call: Call) -> EndedOut:
     """With an owner end the family members who came through that household, unless another owner stays."""
     ended, also = await service.end_occupancy(call.actor, call.id("occupancy_id"), call.body.ends_on)
     return EndedOut(occupancy=_out(ended), also_ended=[_out(view) for view in also])
+
+
+@route("POST", "/api/v1/staff/occupancies/{occupancy_id}/release", who=Who.STAFF, tag=TAG, summary="解除错误认领",
+       response=OccupancyOut, refusals=(NotPermitted, NotFound, service.NotClaimed))  # fmt: skip
+async def release_claim(call: Call) -> OccupancyOut:
+    """The wrong person was bound: they lose room and debts of this customer at once. Correct the phone first."""
+    return _out(await service.release_claim(call.actor, call.id("occupancy_id")))

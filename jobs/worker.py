@@ -3,7 +3,8 @@
 from typing import Any
 
 import structlog
-from procrastinate import App, PsycopgConnector, RetryStrategy
+from procrastinate import App, BaseRetryStrategy, PsycopgConnector, RetryDecision
+from procrastinate.jobs import Job
 
 from jobs import message, payment, upkeep  # noqa: F401 - importing registers the jobs
 from jobs.registry import JOBS, PERIODIC, JobFunction
@@ -12,8 +13,18 @@ from models.job import QUEUE
 
 log = structlog.get_logger()
 
-# 2, 4, 8 … seconds, then 17 minutes apart, for about a day: consequences of money are not given up lightly.
-_RETRY = RetryStrategy(max_attempts=10, exponential_wait=2)
+LONGEST_WAIT_S = 1024
+GIVE_UP_AFTER = 90
+
+
+class ForADay(BaseRetryStrategy):
+    """2, 4, 8 … seconds, then 17 minutes apart, for about a day: consequences of money are not given up lightly."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """When to try again, or None to give up."""
+        if job.attempts >= GIVE_UP_AFTER:
+            return None
+        return RetryDecision(retry_in={"seconds": min(2 ** min(job.attempts + 1, 10), LONGEST_WAIT_S)})
 
 
 def create_worker(database_url: str) -> App:
@@ -26,7 +37,7 @@ def create_worker(database_url: str) -> App:
     )
     app = App(connector=connector)
     for name, function in JOBS.items():
-        app.task(name=name, queue=QUEUE, retry=_RETRY)(_entry(name, function))
+        app.task(name=name, queue=QUEUE, retry=ForADay())(_entry(name, function))
     for periodic in PERIODIC:
         tick = app.task(name=f"{periodic.name}.clock", queue=QUEUE)(_tick(periodic.name, JOBS[periodic.name]))
         app.periodic(cron=periodic.cron)(tick)

@@ -249,6 +249,7 @@ class Migration(migrations.Migration):
                 ("phone_index", fields.CharField(null=True, max_length=64)),
                 ("phone_masked", fields.CharField(default="", max_length=16)),
                 ("id_number_cipher", fields.TextField(null=True, unique=False)),
+                ("registered_by_staff_id", fields.UUIDField(null=True)),
             ],
             options={
                 "table": "customers",
@@ -350,7 +351,7 @@ class Migration(migrations.Migration):
                 "app": "linli",
                 "unique_together": (("community_id", "code"), ("community_id", "name")),
                 "pk_attr": "id",
-                "table_description": "What is charged for (物业费, 水费 …), whose money it is, and where it is paid if not at the community's account.",
+                "table_description": "What is charged for (物业费, 水费 …), whose money it is, and where it is paid (else the community's account).",
             },
             bases=["Row"],
         ),

@@ -16,6 +16,7 @@ _WITHIN_ORGANIZATION = [
     ("merchant_accounts", "legal_entity_id", "legal_entities"),
     ("wechat_identities", "app_id", "wechat_apps"),
     ("wechat_identities", "resident_id", "residents"),
+    ("customers", "registered_by_staff_id", "staff"),
     ("staff_roles", "staff_id", "staff"),
     ("staff_roles", "community_id", "communities"),
     ("sessions", "resident_id", "residents"),
@@ -213,11 +214,12 @@ ALTER TABLE payment_attempts
     ADD CHECK (received_fen > 0),
     ADD CHECK (out_trade_no ~ '^[0-9A-Za-z_-]{6,32}$'),
     ADD CHECK (state IN ('created', 'prepaid', 'paid', 'closed', 'suspended')),
-    ADD CHECK ((state IN ('created', 'prepaid')) = (next_check_at IS NOT NULL)),
+    ADD CHECK (CASE WHEN state IN ('created', 'prepaid') THEN next_check_at IS NOT NULL
+                    WHEN state IN ('paid', 'suspended') THEN next_check_at IS NULL ELSE true END),
     ADD CHECK (state <> 'prepaid' OR prepay_id IS NOT NULL),
     ADD CHECK (state <> 'paid' OR (transaction_id IS NOT NULL AND received_fen IS NOT NULL
         AND received_fen = amount_fen AND paid_at IS NOT NULL)),
-    ADD CHECK (state <> 'suspended' OR received_fen IS NOT NULL),
+    ADD CHECK (state <> 'suspended' OR transaction_id IS NOT NULL),
     ADD CHECK ((mode = 'partner') = (sub_mchid IS NOT NULL));
 ALTER TABLE entries
     ADD CHECK (amount_fen > 0),

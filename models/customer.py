@@ -29,22 +29,34 @@ class Customer(Row):
     phone_index = fields.CharField(max_length=64, null=True)
     phone_masked = fields.CharField(max_length=16, default="")
     id_number_cipher = fields.TextField(null=True)
+    registered_by_staff_id = fields.UUIDField(null=True)
 
     class Meta:
         table = "customers"
 
     @classmethod
     def visible_to(cls, actor: Actor) -> QuerySet["Customer"]:
-        """Staff who may read a register of the organization, for customers with an occupancy there or none yet."""
+        """Staff who may read a register: customers with an occupancy or a bill there. One who has neither anywhere yet
+        is seen by who registered them, and by who reads the register of the whole organization."""
         from tortoise.expressions import Q, Subquery
 
+        from models.bill import Bill
         from models.occupancy import Occupancy
 
         communities = actor.community_ids(Act.REGISTER_READ)
-        there = Occupancy.filter(community_id__in=communities).values("customer_id")
-        anywhere = Occupancy.filter(organization_id=actor.organization_id).values("customer_id")
-        if not communities and not actor.organization_roles & TABLE[Act.REGISTER_READ]:
+        everywhere = bool(actor.organization_roles & TABLE[Act.REGISTER_READ])
+        if not communities and not everywhere:
             return cls.filter(id=None)
-        return cls.filter(organization_id=actor.organization_id).filter(
-            Q(id__in=Subquery(there)) | ~Q(id__in=Subquery(anywhere))
-        )
+        mine = cls.filter(organization_id=actor.organization_id)
+        if everywhere:
+            return mine
+        there = [
+            Q(id__in=Subquery(table.filter(community_id__in=communities).values("customer_id")))
+            for table in (Occupancy, Bill)
+        ]
+        known = [
+            Q(id__in=Subquery(table.filter(organization_id=actor.organization_id).values("customer_id")))
+            for table in (Occupancy, Bill)
+        ]
+        fresh = Q(registered_by_staff_id=actor.id) & ~(known[0] | known[1])
+        return mine.filter(there[0] | there[1] | fresh)

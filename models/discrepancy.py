@@ -14,7 +14,7 @@ class DiscrepancyKind(StrEnum):
     """What does not agree."""
 
     DOUBTFUL_NOTICE = "doubtful_notice"  # a signed callback whose facts are not those of our order
-    SUSPENSE = "suspense"  # money at WeChat that does not fit its order; it lies in suspense
+    SUSPENSE = "suspense"  # money at WeChat that does not fit its order; in suspense where it is ours to book
     SURPLUS = "surplus"  # money that came for bills that no longer needed it
 
 
@@ -27,7 +27,11 @@ class DiscrepancyState(StrEnum):
 
 DISCREPANCY_MACHINE = StateMachine(
     noun="discrepancy",
-    moves={DiscrepancyState.OPEN: (DiscrepancyState.RESOLVED,)},
+    # A case opens again when the same order is doubted anew.
+    moves={
+        DiscrepancyState.OPEN: (DiscrepancyState.RESOLVED,),
+        DiscrepancyState.RESOLVED: (DiscrepancyState.OPEN,),
+    },
     required={DiscrepancyState.RESOLVED: ("resolved_at", "resolution")},
 )
 

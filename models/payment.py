@@ -126,7 +126,6 @@ ATTEMPT_MACHINE = StateMachine(
     required={
         AttemptState.PREPAID: ("prepay_id",),
         AttemptState.PAID: ("transaction_id", "paid_at", "received_fen"),
-        AttemptState.SUSPENDED: ("received_fen",),
     },
 )
 
@@ -150,7 +149,7 @@ class PaymentAttempt(Row):
     state = fields.CharEnumField(AttemptState, max_length=32, default=AttemptState.CREATED)
     prepay_id = fields.CharField(max_length=64, null=True)
     expires_at = fields.DatetimeField()
-    next_check_at = fields.DatetimeField(null=True)  # when the janitor looks again; null once decided
+    next_check_at = fields.DatetimeField(null=True)  # when the janitor looks again; null once surely decided
     check_count = fields.IntField(default=0)
     transaction_id = fields.CharField(max_length=32, null=True)
     received_fen = fields.BigIntField(null=True)

@@ -7,7 +7,7 @@ own that the caller's cancellation cannot reach; it always ends in commit or rol
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
@@ -86,12 +86,17 @@ def unit_of_work(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T
     async def shielded(*args: P.args, **kwargs: P.kwargs) -> T:
         if _inside.get():
             raise NestedUnitOfWork(getattr(function, "__qualname__", repr(function)))
-        task: asyncio.Task[T] = asyncio.get_running_loop().create_task(work(*args, **kwargs))
-        _running.add(task)  # the loop itself keeps only a weak reference
-        task.add_done_callback(_running.discard)
-        return await asyncio.shield(task)
+        return await finish(work(*args, **kwargs))
 
     return shielded
+
+
+async def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` in a task of its own, which goes on to its end when the caller is cancelled; ``drain`` waits."""
+    task: asyncio.Task[T] = asyncio.get_running_loop().create_task(work)
+    _running.add(task)  # the loop itself keeps only a weak reference
+    task.add_done_callback(_running.discard)
+    return await asyncio.shield(task)
 
 
 async def drain() -> None:

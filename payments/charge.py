@@ -21,6 +21,7 @@ from models import audit
 from models.access import Actor
 from models.bill import PAYABLE, Bill, BillState
 from models.community import Community
+from models.merchant_account import MerchantAccount
 from models.payment import (
     UNDECIDED,
     AttemptState,
@@ -157,7 +158,8 @@ async def _reusable_or_rivals(bills: Sequence[Bill], payment_ids: set[UUID], pay
         chosen = {choice.bill_id: choice.amount_fen for choice in await PaymentBill.filter(payment_id=payments[0].id)}
         owed = {bill.id: bill.amount_fen - bill.paid_fen for bill in bills}
         time_left = attempts[0].expires_at - now > timedelta(seconds=LAST_MINUTE_S)
-        if chosen == owed and time_left and (attempts[0].appid, attempts[0].openid) == (payer.appid, payer.openid):
+        same_app = (attempts[0].sub_appid or attempts[0].appid, attempts[0].openid) == (payer.appid, payer.openid)
+        if chosen == owed and time_left and same_app:
             return attempts[0]
     for payment in payments:
         undisturbed = (payment.created_at + timedelta(seconds=UNDISTURBED_S) - now).total_seconds()
@@ -201,8 +203,12 @@ async def _create_payment_tx(actor: Actor, bills: Sequence[Bill], payer: Payer, 
 
 async def _create_attempt_tx(payment: Payment, bills: Sequence[Bill], payer: Payer) -> PaymentAttempt:
     keys = await keys_of(payment.merchant_account_id)
-    if keys is None:
+    if keys is None or not await MerchantAccount.exists(id=payment.merchant_account_id, active=True):
         raise BillNotPayableOnline(title=bills[0].title)
+    # A service provider orders as itself, for the mini-program that the payer is in.
+    appid, sub_appid = payer.appid, None
+    if keys.sp_appid and keys.sp_appid != payer.appid:
+        appid, sub_appid = keys.sp_appid, payer.appid
     community = await Community.get(id=payment.community_id)
     expires_at = clock.now().replace(microsecond=0) + timedelta(minutes=community.payment_minutes)
     out_trade_no = f"L{clock.today():%Y%m%d}{new_code(18)}"
@@ -213,14 +219,15 @@ async def _create_attempt_tx(payment: Payment, bills: Sequence[Bill], payer: Pay
         mode=keys.mode,
         mchid=keys.mchid,
         sub_mchid=keys.sub_mchid,
-        appid=payer.appid,
+        appid=appid,
+        sub_appid=sub_appid,
         openid=payer.openid,
         out_trade_no=out_trade_no,
         amount_fen=payment.amount_fen,
         request=jsapi_request(
             keys,
-            appid=payer.appid,
-            sub_appid=None,
+            appid=appid,
+            sub_appid=sub_appid,
             openid=payer.openid,
             description=_description(community.name, bills),
             out_trade_no=out_trade_no,
@@ -262,7 +269,7 @@ async def _prepay(attempt: PaymentAttempt) -> OpenedPayment:
     payment = await Payment.get(id=attempt.payment_id)
     if payment.state is not PaymentState.OPEN or attempt.prepay_id is None:
         return OpenedPayment(payment, None)
-    return OpenedPayment(payment, gateway.sign_for_phone(attempt.appid, attempt.prepay_id))
+    return OpenedPayment(payment, gateway.sign_for_phone(attempt.sub_appid or attempt.appid, attempt.prepay_id))
 
 
 async def _as_it_is(payment_id: UUID, error: GatewayRefused) -> OpenedPayment:

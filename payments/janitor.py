@@ -23,7 +23,7 @@ from models.payment import (
     PaymentState,
 )
 from models.unit_of_work import row, rows, unit_of_work
-from payments.gateways.base import GatewayError, OrderAlreadyPaid, TradeState
+from payments.gateways.base import GatewayError, OrderAlreadyPaid, OrderNotThere, TradeState
 from payments.merchant import gateway_of
 from payments.settle import settle
 
@@ -32,8 +32,14 @@ log = structlog.get_logger()
 # When WeChat is asked after an order was made, in seconds; then hourly. Follows WeChat's own advice (4012075249).
 STEPS_S = (5, 30, 60, 180, 300, 600, 1800)
 HOURLY_S = 3600
-_CLAIM_S = 60  # a claimed attempt is left alone this long; a janitor that dies loses no more than that
+# When it is asked once more after we closed: what it said as it closed was perhaps a moment late.
+AFTER_CLOSE_S = (300, 3600)
+# An order that WeChat gave a prepay id for and then does not know: only this long after its expiry is it given up.
+GIVEN_UP_AFTER = timedelta(days=1)
 _AT_ONCE = 8
+_A_SWEEP = 3 * _AT_ONCE  # what is surely worked while the claim lasts, even when WeChat hangs
+_CLAIM_S = 60  # a claimed attempt is left alone this long; a janitor that dies loses no more than that
+_sweeping = asyncio.Lock()  # one sweep a process: a WeChat that hangs must not take every place of the worker
 
 _CLAIM = """
 UPDATE payment_attempts SET next_check_at = $1 WHERE id IN (
@@ -48,20 +54,24 @@ def first_check_at() -> datetime:
     return clock.now() + timedelta(seconds=STEPS_S[0])
 
 
-async def sweep(limit: int = 200) -> int:
-    """Work the attempts whose time has come; how many there were. Several sweeps may run at once."""
-    claimed = await _claim(limit)
-    gate = asyncio.Semaphore(_AT_ONCE)
+async def sweep() -> int:
+    """Work the attempts whose time has come, at most two dozen; how many there were. Sweeps of several processes share
+    the work, and in one process a sweep that finds another under way leaves it to that one."""
+    if _sweeping.locked():
+        return 0
+    async with _sweeping:
+        claimed = await _claim(_A_SWEEP)
+        gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def work(attempt_id: UUID) -> None:
-        async with gate:
-            try:
-                await check_attempt(attempt_id)
-            except Exception:  # one attempt's trouble must not keep the others waiting; it is tried again
-                log.exception("check_failed", attempt_id=str(attempt_id))
+        async def work(attempt_id: UUID) -> None:
+            async with gate:
+                try:
+                    await check_attempt(attempt_id)
+                except Exception:  # one attempt's trouble must not keep the others waiting; it is tried again
+                    log.exception("check_failed", attempt_id=str(attempt_id))
 
-    await asyncio.gather(*(work(attempt_id) for attempt_id in claimed))
-    return len(claimed)
+        await asyncio.gather(*(work(attempt_id) for attempt_id in claimed))
+        return len(claimed)
 
 
 @unit_of_work
@@ -75,27 +85,31 @@ async def check_attempt(attempt_id: UUID) -> PaymentState | None:
     """Ask WeChat about one attempt and do what follows; the payment's state afterwards, None for an unknown id.
 
     Paid: settled through the one settle. Unpaid: closed when expired or no longer wanted, else asked again later.
-    Closed: closed here. Never heard of: closed here once it has expired. No answer: asked again later.
+    Closed: closed here. Never heard of: closed here once it has expired, if nobody can hold its prepay id. No answer:
+    asked again later. A closed attempt is asked about twice more, and until there is an answer.
     """
     attempt = await PaymentAttempt.get_or_none(id=attempt_id)
     if attempt is None:
         return None
-    gateway = await gateway_of(attempt.merchant_account_id)
+    gateway = await gateway_of(attempt.merchant_account_id, tries=1)  # whoever asks here asks again anyway
     try:
         answer = await gateway.ask(attempt.out_trade_no)
     except GatewayError as error:
         log.warning("query_failed", attempt_id=str(attempt_id), code=error.code)
-        await _look_again(attempt_id)
+        await _look_again(attempt_id, answered=False)
         return (await Payment.get(id=attempt.payment_id)).state
     if answer.state is TradeState.PAID and answer.paid is not None:
         await settle(attempt.merchant_account_id, answer.paid, asked=True)
+    elif attempt.state not in UNDECIDED:
+        await _look_again(attempt_id, answered=True)
     elif answer.state is TradeState.CLOSED:
-        await _commit_closed(attempt.payment_id, CloseReason.EXPIRED)
-    elif attempt.state in UNDECIDED:
+        expired = attempt.expires_at <= clock.now()
+        await _commit_closed(attempt.payment_id, CloseReason.EXPIRED if expired else CloseReason.CANCELLED)
+    else:
         reason = await _why_close(attempt)
         if reason:
             return await close_payment(attempt.payment_id, reason)
-        await _look_again(attempt_id)
+        await _look_again(attempt_id, answered=True)
     return (await Payment.get(id=attempt.payment_id)).state
 
 
@@ -127,13 +141,13 @@ async def close_payment(payment_id: UUID, reason: CloseReason) -> PaymentState |
             log.warning("close_failed", attempt_id=str(attempt.id), code=error.code)
             closed = False
         if not closed:
-            await _look_again(attempt.id)
+            await _look_again(attempt.id, answered=False)
             return (await Payment.get(id=payment_id)).state
     return await _commit_closed(payment_id, reason)
 
 
 async def _close_at_wechat(attempt: PaymentAttempt) -> bool:
-    """Whether WeChat confirms that the order cannot be paid any more; when it is paid instead, settle it."""
+    """Whether nobody can pay the order any more, by WeChat's word; when it is paid instead, settle it."""
     gateway = await gateway_of(attempt.merchant_account_id)
     try:
         await gateway.close_order(attempt.out_trade_no)
@@ -142,6 +156,10 @@ async def _close_at_wechat(attempt: PaymentAttempt) -> bool:
         if answer.paid is not None:
             await settle(attempt.merchant_account_id, answer.paid, asked=True)
         return False
+    except OrderNotThere:
+        # Unsigned, and perhaps only late. Without a prepay id no phone can pay it; with one, a phone may have, and
+        # then "not there" is what a replica says that is behind.
+        return attempt.prepay_id is None or attempt.expires_at + GIVEN_UP_AFTER < clock.now()
     return True
 
 
@@ -152,7 +170,8 @@ async def _commit_closed(payment_id: UUID, reason: CloseReason) -> PaymentState:
     if payment.state is not PaymentState.OPEN:
         return payment.state
     for attempt in await PaymentAttempt.filter(payment_id=payment_id, state__in=UNDECIDED).select_for_update():
-        ATTEMPT_MACHINE.enter(attempt, AttemptState.CLOSED, next_check_at=None)
+        once_more = clock.now() + timedelta(seconds=AFTER_CLOSE_S[0]) if attempt.prepay_id else None
+        ATTEMPT_MACHINE.enter(attempt, AttemptState.CLOSED, next_check_at=once_more)
         await attempt.save(update_fields=["state", "next_check_at"])
     PAYMENT_MACHINE.enter(payment, PaymentState.CLOSED, closed_at=clock.now(), close_reason=reason)
     await payment.save(update_fields=["state", "closed_at", "close_reason"])
@@ -161,19 +180,35 @@ async def _commit_closed(payment_id: UUID, reason: CloseReason) -> PaymentState:
 
 
 @unit_of_work
-async def _look_again(attempt_id: UUID) -> None:
-    """Schedule the next look: by the steps, then hourly, but never later than the moment of expiry."""
+async def _look_again(attempt_id: UUID, *, answered: bool) -> None:
+    """Schedule the next look; none for a closed attempt about which WeChat has answered often enough."""
     attempt = await PaymentAttempt.select_for_update().get(id=attempt_id)
-    if attempt.state not in UNDECIDED:
-        return
     now = clock.now()
+    if attempt.state in UNDECIDED:
+        attempt.next_check_at = _next_look(attempt, now)
+    elif attempt.state is AttemptState.CLOSED:
+        payment = await Payment.get(id=attempt.payment_id)
+        attempt.next_check_at = _look_after_close(payment.closed_at or now, now, answered=answered)
+    else:
+        return
+    attempt.check_count += 1
+    await attempt.save(update_fields=["next_check_at", "check_count"])
+
+
+def _next_look(attempt: PaymentAttempt, now: datetime) -> datetime:
+    """By the steps, then hourly; not later than the moment of expiry, and soon again when that has passed."""
     age_s = int((now - attempt.created_at).total_seconds())
     wait_s = next((step - age_s for step in STEPS_S if step > age_s + 1), HOURLY_S)
     wanted = now + timedelta(seconds=max(wait_s, STEPS_S[0]))
     if attempt.expires_at > now:
-        wanted = min(wanted, attempt.expires_at + timedelta(seconds=1))
-    elif age_s < HOURLY_S * 3:
-        wanted = min(wanted, now + timedelta(seconds=60))  # overdue and WeChat did not answer: soon again
-    attempt.next_check_at = wanted
-    attempt.check_count += 1
-    await attempt.save(update_fields=["next_check_at", "check_count"])
+        return min(wanted, attempt.expires_at + timedelta(seconds=1))
+    if age_s < HOURLY_S * 3:
+        return min(wanted, now + timedelta(seconds=60))
+    return wanted
+
+
+def _look_after_close(closed_at: datetime, now: datetime, *, answered: bool) -> datetime | None:
+    if not answered:
+        return now + timedelta(seconds=60 if now - closed_at < timedelta(hours=3) else HOURLY_S)
+    looks = (closed_at + timedelta(seconds=step) for step in AFTER_CLOSE_S)
+    return next((look for look in looks if look > now), None)

@@ -16,7 +16,7 @@ from models.merchant_account import (
 )
 from models.secret import decrypt
 from payments.gateways.base import Gateway
-from payments.gateways.wechat_pay import PRODUCTION_HOSTS, MerchantKeys, WechatPay
+from payments.gateways.wechat_pay import PRODUCTION_HOSTS, TRIES, MerchantKeys, WechatPay
 
 _KEPT_S = 60  # how long another process may go on with a key that was changed; new keys are added, not swapped
 
@@ -88,6 +88,7 @@ async def keys_of(merchant_account_id: UUID, *, fresh: bool = False) -> Merchant
         mode=account.mode,
         mchid=account.mchid,
         sub_mchid=account.sub_mchid,
+        sp_appid=account.sp_appid,
         serial_no=account.serial_no,
         private_key=load_private_key(decrypt(account.private_key_cipher, PRIVATE_KEY_CONTEXT)),
         apiv3_key=decrypt(account.apiv3_key_cipher, APIV3_KEY_CONTEXT).encode(),
@@ -98,9 +99,9 @@ async def keys_of(merchant_account_id: UUID, *, fresh: bool = False) -> Merchant
     return keys
 
 
-async def gateway_of(merchant_account_id: UUID) -> Gateway:
-    """The line to WeChat Pay of an account that exists."""
+async def gateway_of(merchant_account_id: UUID, *, tries: int = TRIES) -> Gateway:
+    """The line to WeChat Pay of an account that exists; a call of unknown outcome is made at most ``tries`` times."""
     keys = await keys_of(merchant_account_id)
     if keys is None:
         raise LookupError(f"merchant account {merchant_account_id} does not exist")
-    return WechatPay(keys, _client(), settings().wechat_pay_base)
+    return WechatPay(keys, _client(), settings().wechat_pay_base, tries)

@@ -15,7 +15,7 @@ import structlog
 
 from kit import clock
 from models.bill import PAYABLE, BillKind
-from models.discrepancy import Discrepancy, DiscrepancyKind, DiscrepancyState
+from models.discrepancy import DISCREPANCY_MACHINE, Discrepancy, DiscrepancyKind, DiscrepancyState
 from models.job import QUEUE, enqueue_tx
 from models.ledger import AccountKind, EntryKind
 from models.payment import AttemptState
@@ -34,7 +34,7 @@ class Settled(StrEnum):
     APPLIED = "applied"  # posted now
     ALREADY = "already"  # it had been posted before
     DOUBTFUL = "doubtful"  # it does not agree with our order; nothing was posted
-    SUSPENDED = "suspended"  # it does not agree, but it is WeChat's own answer: the money lies in suspense
+    SUSPENDED = "suspended"  # it does not agree, but it is WeChat's own answer: to suspense, and to finance
     UNKNOWN_ORDER = "unknown_order"  # no such order here
 
 
@@ -55,7 +55,7 @@ async def settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> S
     ``asked`` says that WeChat answered a question of ours (the truth); otherwise it is a callback (a hint). Afterwards
     the attempt and payment are paid, bills marked, entries posted and the consequences enqueued — or nothing changed
     but a case for finance. A word that disagrees is never applied to a bill: a callback's is only recorded, and WeChat
-    gets asked; an answer's money is posted to suspense.
+    gets asked; an answer suspends the payment, and its money is posted to suspense.
     """
     order = await row(settle_sql.LOCK_ATTEMPT, merchant_account_id, fact.out_trade_no)
     if order is None:
@@ -69,12 +69,13 @@ async def settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> S
     if not mismatches:
         await _apply_tx(order, fact)
         return _about(order, Settled.APPLIED)
-    # Only a wrong amount or app can be money that really came to this merchant account for this order.
-    if asked and state is not AttemptState.PAID and set(mismatches) <= {"amount", "appid"}:
+    if asked and state is not AttemptState.PAID:
         await _suspend_tx(order, fact, mismatches)
         return _about(order, Settled.SUSPENDED, mismatches)
     await _open_case_tx(order, fact, DiscrepancyKind.DOUBTFUL_NOTICE, mismatches)
     if not asked:
+        # The job asks at once; should it get no answer, the sweep goes on asking, also about a closed attempt.
+        await rows(settle_sql.ASK_AGAIN, order["id"], clock.now())
         await enqueue_tx("check_attempt", {"attempt_id": str(order["id"])})
     return _about(order, Settled.DOUBTFUL, mismatches)
 
@@ -178,7 +179,13 @@ async def _write_tx(
 
 
 async def _suspend_tx(order: dict[str, Any], fact: PaidFact, mismatches: tuple[str, ...]) -> None:
+    """WeChat itself says something else than we ordered: the bills are free again, and finance has a case.
+
+    Only a wrong amount or app is money that surely came to this merchant account, in fen: it is posted to suspense.
+    What came in another currency or for another merchant is no fen of these books, and nothing is posted.
+    """
     holder = order["merchant_account_id"]
+    came_fen = fact.amount_fen if set(mismatches) <= {"amount", "appid"} else None
     await rows(
         settle_sql.SUSPEND,
         order["id"],
@@ -187,7 +194,7 @@ async def _suspend_tx(order: dict[str, Any], fact: PaidFact, mismatches: tuple[s
         order["legal_entity_id"],
         await _account_tx(order, AccountKind.WECHAT_CLEARING, holder),
         await _account_tx(order, AccountKind.SUSPENSE, holder),
-        fact.amount_fen,
+        came_fen,
         fact.occurred_at,
         clock.now(),
         fact.transaction_id,
@@ -218,8 +225,9 @@ async def _open_case_tx(
         },
         "out_trade_no": order["out_trade_no"],
     }
-    exists = await Discrepancy.exists(kind=kind, source_id=order["id"])
-    if not exists:  # the attempt's row is locked, so nobody else is between this look and the insert
+    # The attempt's row is locked, so nobody else is between this look and the insert.
+    case = await Discrepancy.get_or_none(kind=kind, source_id=order["id"])
+    if case is None:
         await Discrepancy.create(
             organization_id=order["organization_id"],
             community_id=order["community_id"],
@@ -229,6 +237,11 @@ async def _open_case_tx(
             amount_fen=amount_fen or max(fact.amount_fen, 1),
             facts=facts,
         )
+    elif case.state is DiscrepancyState.RESOLVED:
+        DISCREPANCY_MACHINE.enter(
+            case, DiscrepancyState.OPEN, facts=facts, resolved_at=None, resolved_by_staff_id=None, resolution=None
+        )
+        await case.save()
 
 
 async def _resolve_doubts_tx(order: dict[str, Any], resolution: str) -> None:

@@ -68,12 +68,16 @@ SELECT procrastinate_defer_jobs_v1(ARRAY[
     ROW($18::varchar, $19::varchar, 0, NULL, NULL, $20::jsonb, NULL)::procrastinate_job_to_defer_v1])
 """
 
-# Money that does not fit its order: to suspense, never to a bill.
+# A callback that does not agree with its order: have the sweep ask WeChat, whatever becomes of the job.
+ASK_AGAIN = "UPDATE payment_attempts SET next_check_at = $2 WHERE id = $1 AND state IN ('created', 'prepaid', 'closed')"
+
+# Money that does not fit its order: to suspense, never to a bill. $7 is null for what is not in our books' currency.
 SUSPEND = """
 WITH posted AS (
     INSERT INTO entries (community_id, legal_entity_id, kind, source_id, leg, debit_account_id, credit_account_id,
                          amount_fen, occurred_at, posted_at, posted_on)
-    VALUES ($3, $4, 'suspense', $1, 0, $5, $6, $7, $8, $9, ($9 AT TIME ZONE 'Asia/Shanghai')::date)
+    SELECT $3, $4, 'suspense', $1, 0, $5, $6, $7, $8, $9, ($9 AT TIME ZONE 'Asia/Shanghai')::date
+    WHERE $7::bigint IS NOT NULL
 ), choices_ended AS (
     UPDATE payment_bills SET live = false WHERE payment_id = $2 AND live
 ), attempt_marked AS (

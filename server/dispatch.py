@@ -17,7 +17,7 @@ from kit.errors import BodyTooLarge, MalformedJson, NotFound, NotSignedIn, Refus
 from kit.ids import new_code
 from models.access import Actor, ActorKind
 from models.audit import request_id
-from models.unit_of_work import DatabaseBusy
+from models.unit_of_work import DatabaseBusy, finish
 from server.problem import invalid_input, problem
 from services import idempotency
 from services.session import authenticate
@@ -28,6 +28,7 @@ _NOBODY = Actor(kind=ActorKind.RESIDENT, id=None)
 _ALLOWED = {Who.RESIDENT: {ActorKind.RESIDENT}, Who.STAFF: {ActorKind.STAFF}, Who.ANY: set(ActorKind)}
 _DATABASE_AWAY = (asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError, DBConnectionError, OSError)
 _SLOW_MS = 500
+_LONGEST_ID = 64
 
 
 class InternalFault(Refusal):
@@ -88,6 +89,8 @@ def refuse(request: Request, refusal: Refusal) -> HTTPResponse:
 
 
 async def _answer(route: Route, request: Request, path: Mapping[str, str]) -> HTTPResponse:
+    if any(len(value) > _LONGEST_ID for value in path.values()):
+        raise NotFound()  # every part of a path is an id, and none is as long as this
     actor = await _guard(route, request)
     call = Call(
         actor=actor,
@@ -146,6 +149,11 @@ def _validated(model: type[BaseModel], document: Any) -> BaseModel:
 
 async def _once(route: Route, call: Call, path: Mapping[str, str], request: Request) -> Any:
     """Run a route that takes an Idempotency-Key: once for the key, then the same resource again."""
+    # A client that hangs up must not leave the key free while the work goes on: the whole of it is finished.
+    return await finish(_claim_and_work(route, call, path, request))
+
+
+async def _claim_and_work(route: Route, call: Call, path: Mapping[str, str], request: Request) -> Any:
     assert route.replay is not None
     # The path is part of what was asked: the same key on another bill is another request.
     concrete = route.path.format(**path)
@@ -157,8 +165,7 @@ async def _once(route: Route, call: Call, path: Mapping[str, str], request: Requ
     try:
         made = await route.handler(call)
     except BaseException:
-        # A 4xx is answered again by the rules, a 5xx may succeed, and a client that hung up comes back: none of them
-        # is remembered, and a repeat finds whatever was committed.
+        # A 4xx is answered again by the rules and a 5xx may succeed: neither is remembered.
         await idempotency.release(key_row)
         raise
     await idempotency.remember(key_row, UUID(str(made.id)))

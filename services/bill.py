@@ -16,6 +16,7 @@ from models.bill import PAYABLE, Bill, BillLine, BillState
 from models.community import Community
 from models.customer import Customer
 from models.fee_item import FeeItem
+from models.merchant_account import MerchantAccount
 from models.room import Room
 from models.unit_of_work import unit_of_work
 from services.listing import wanted_id
@@ -72,19 +73,21 @@ async def get_bill(actor: Actor, bill_id: UUID) -> BillView:
 
 
 async def _views(bills: Sequence[Bill]) -> list[BillView]:
-    """Three more queries for any number of bills."""
+    """Four more queries for any number of bills."""
     lines: dict[UUID, list[BillLine]] = {}
     for line in await BillLine.filter(bill_id__in=[bill.id for bill in bills]).order_by("position"):
         lines.setdefault(line.bill_id, []).append(line)
     rooms = {room.id: room.name for room in await Room.filter(id__in=[bill.room_id for bill in bills if bill.room_id])}
     names = {one.id: one.name for one in await Community.filter(id__in={bill.community_id for bill in bills})}
+    accounts = {bill.merchant_account_id for bill in bills if bill.merchant_account_id}
+    active = set(await MerchantAccount.filter(id__in=accounts, active=True).values_list("id", flat=True))
     return [
         BillView(
             bill,
             lines.get(bill.id, []),
             rooms.get(bill.room_id) if bill.room_id else None,
             names[bill.community_id],
-            payments.pay_group(bill) if bill.state in PAYABLE else None,
+            payments.pay_group(bill) if bill.state in PAYABLE and bill.merchant_account_id in active else None,
         )
         for bill in bills
     ]

@@ -13,7 +13,7 @@ from models.base import get_visible
 from models.customer import ID_NUMBER_CONTEXT, Customer, CustomerKind
 from models.occupancy import Occupancy
 from models.secret import decrypt, encrypt
-from models.unit_of_work import unit_of_work
+from models.unit_of_work import rows, unit_of_work
 from services.community import KEEP
 from services.listing import newest_first, wanted_id
 from services.phone import hide_phone, phone_index
@@ -53,6 +53,7 @@ async def create_customer(actor: Actor, new: NewCustomer) -> Customer:
         organization_id=actor.organization_id,
         kind=new.kind,
         name=normalise(new.name),
+        registered_by_staff_id=actor.id if actor.is_staff else None,
         **_hidden(new.phone, new.id_number),
     )
     filled = ["name"] + [name for name in ("phone", "id_number") if getattr(new, name)]
@@ -80,11 +81,17 @@ async def update_customer(actor: Actor, customer_id: UUID, change: CustomerChang
     return customer
 
 
+_COMMUNITIES = """
+SELECT community_id FROM occupancies WHERE customer_id = $1
+UNION SELECT community_id FROM bills WHERE customer_id = $1
+"""
+
+
 async def require_over_customer(actor: Actor, act: Act, customer: Customer) -> None:
-    """NotPermitted unless the actor holds the act in every community where the customer has or had a room: who signs in
-    as a customer sees what they owe in all of them."""
-    for community_id in {one.community_id for one in await Occupancy.filter(customer_id=customer.id)}:
-        require(actor, act, community_id=community_id)
+    """NotPermitted unless the actor holds the act in every community where the customer has or had a room or a bill:
+    who signs in as a customer sees what they owe in all of them."""
+    for found in await rows(_COMMUNITIES, customer.id):
+        require(actor, act, community_id=found["community_id"])
 
 
 async def list_customers(actor: Actor, room_id: str | None, cursor: str | None, limit: int) -> Page[Customer]:

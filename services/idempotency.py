@@ -2,7 +2,8 @@
 
 A row is committed before the work begins and told the resource afterwards. In between it is leased: a repeat that
 comes while the first is still at it hears 409; one that comes after a crash takes the lease over and runs the work
-again, which finds what was committed (the live payment attempt, the live bill) and goes on with it.
+again. For a payment that finds the committed attempt and goes on with it; elsewhere the work's own unique rules answer
+(a bill that was issued says so).
 """
 
 import hashlib

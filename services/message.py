@@ -1,5 +1,6 @@
 """Messages to residents: queued in the transaction that has something to tell, sent by a job, told once."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
@@ -12,7 +13,7 @@ from models.access import Act, Actor, require_somewhere
 from models.job import enqueue_tx
 from models.message import MESSAGE_MACHINE, Message, MessageKind, MessageState
 from models.resident import WechatIdentity
-from models.unit_of_work import rows, unit_of_work
+from models.unit_of_work import unit_of_work
 from models.wechat_app import WechatApp
 from services import miniprogram
 from services.listing import newest_first
@@ -22,11 +23,8 @@ log = structlog.get_logger()
 RETRY_S = (10, 60, 600, 3600, 6 * 3600)
 """After a failure to reach WeChat; after the last one the message has failed."""
 
-_CLAIM = """
-UPDATE messages SET next_check_at = $1 WHERE id IN (
-    SELECT id FROM messages WHERE next_check_at <= $2 ORDER BY next_check_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-RETURNING id
-"""
+_LEASE_S = 60
+_AT_ONCE = 8
 
 
 async def queue_message_tx(
@@ -56,13 +54,14 @@ async def queue_message_tx(
 
 
 async def send_message(message_id: UUID) -> MessageState | None:
-    """Send a queued message by each of the resident's mini-programs until one takes it; its state afterwards.
+    """Send a queued message by each of the resident's mini-programs until one takes it; its state afterwards, None when
+    there was nothing to do.
 
     43101 (no subscription left) is normal and final. WeChat not answering is tried again later.
     """
-    message = await Message.get_or_none(id=message_id)
-    if message is None or message.state is not MessageState.QUEUED:
-        return message.state if message else None
+    message = await _take(message_id)
+    if message is None:  # sent, refused, not there, or just being sent by somebody else
+        return None
     refusal = "no_identity"
     for identity in await WechatIdentity.filter(resident_id=message.resident_id).order_by("-created_at"):
         app = await WechatApp.get(id=identity.app_id)
@@ -83,6 +82,18 @@ async def send_message(message_id: UUID) -> MessageState | None:
 
 
 @unit_of_work
+async def _take(message_id: UUID) -> Message | None:
+    """Lease a queued message for a minute, unless somebody else has: it is told once."""
+    message = await Message.select_for_update().get_or_none(id=message_id)
+    soon = clock.now() + timedelta(seconds=RETRY_S[0])
+    if message is None or message.next_check_at is None or message.next_check_at > soon:
+        return None
+    message.next_check_at = clock.now() + timedelta(seconds=_LEASE_S)
+    await message.save(update_fields=["next_check_at"])
+    return message
+
+
+@unit_of_work
 async def _decide(message_id: UUID, state: MessageState, detail: str) -> MessageState:
     message = await Message.select_for_update().get(id=message_id)
     if message.state is MessageState.QUEUED:
@@ -95,6 +106,8 @@ async def _decide(message_id: UUID, state: MessageState, detail: str) -> Message
 @unit_of_work
 async def _later(message_id: UUID, detail: str) -> MessageState:
     message = await Message.select_for_update().get(id=message_id)
+    if message.state is not MessageState.QUEUED:
+        return message.state
     message.attempts += 1
     if message.attempts > len(RETRY_S):
         MESSAGE_MACHINE.enter(message, MessageState.FAILED, detail=detail[:200], next_check_at=None)
@@ -106,20 +119,19 @@ async def _later(message_id: UUID, detail: str) -> MessageState:
 
 
 async def sweep_messages(limit: int = 100) -> int:
-    """Send what is due again; how many there were."""
-    due = await _claim(limit)
-    for message_id in due:
-        try:
-            await send_message(message_id)
-        except Exception:  # one message's trouble must not keep the others waiting; its next time is already set
-            log.exception("message_failed", message_id=str(message_id))
-    return len(due)
+    """Send what is due again; how many were taken up."""
+    due = await Message.filter(next_check_at__lte=clock.now()).order_by("next_check_at").limit(limit)
+    gate = asyncio.Semaphore(_AT_ONCE)
 
+    async def work(message_id: UUID) -> bool:
+        async with gate:
+            try:
+                return await send_message(message_id) is not None
+            except Exception:  # one message's trouble must not keep the others waiting; its lease runs out
+                log.exception("message_failed", message_id=str(message_id))
+                return True
 
-@unit_of_work
-async def _claim(limit: int) -> list[UUID]:
-    now = clock.now()
-    return [found["id"] for found in await rows(_CLAIM, now + timedelta(seconds=60), now, limit)]
+    return sum(await asyncio.gather(*(work(message.id) for message in due)))
 
 
 async def list_messages(actor: Actor, cursor: str | None, limit: int) -> Page[Message]:

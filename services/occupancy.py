@@ -35,6 +35,9 @@ WITH waiting AS (
     SELECT o.id FROM occupancies o JOIN customers c ON c.id = o.customer_id
     WHERE o.organization_id = $1 AND c.phone_index = $2 AND o.resident_id IS NULL
       AND o.starts_on <= $3 AND (o.ends_on IS NULL OR o.ends_on >= $3)
+      -- Who is known already under this customer keeps it: a phone number may have gone to somebody else since.
+      AND NOT EXISTS (SELECT FROM occupancies x
+                      WHERE x.customer_id = o.customer_id AND x.resident_id IS NOT NULL AND x.resident_id <> $4)
     ORDER BY o.id FOR UPDATE OF o)
 UPDATE occupancies SET resident_id = $4, claimed_at = $5 FROM waiting
 WHERE occupancies.id = waiting.id AND occupancies.resident_id IS NULL
@@ -53,6 +56,13 @@ class OccupancyExists(Refusal):
 class OccupancyEnded(Refusal):
     zh = "这条入住关系已经结束。"
     en = "This occupancy has ended already."
+
+
+class NotClaimed(Refusal):
+    """There is no claim to take back."""
+
+    zh = "这条入住关系还没有人认领。"
+    en = "Nobody has claimed this occupancy."
 
 
 class OccupancyClaimed(Refusal):
@@ -168,7 +178,8 @@ async def add_occupancy_tx(
 async def end_occupancy(
     actor: Actor, occupancy_id: UUID, ends_on: date | None
 ) -> tuple[OccupancyView, list[OccupancyView]]:
-    """End a line on its last day, or (None) at once: then whoever claimed it has no access from their next request on.
+    """End a line on its last day, or (None) at once: then whoever claimed it has no access to the room from their next
+    request on. What they owe themselves they still see; a claim that was wrong is released.
 
     With an owner end the family members who came through that household, unless another owner who was there when they
     came stays; tenants keep what they rented. Answers the line and what ended with it. Refuses NotFound, NotPermitted,
@@ -184,6 +195,28 @@ async def end_occupancy(
     also = [one for one in await _left_behind(occupancy) if await end_tx(actor, one, occupancy.ends_on)]
     both = await views([occupancy, *also])
     return both[0], both[1:]
+
+
+@unit_of_work
+async def release_claim(actor: Actor, occupancy_id: UUID) -> OccupancyView:
+    """Take a wrong claim back: every line of this line's customer that the same resident has claimed is nobody's again.
+
+    From their next request on that resident sees nothing of the customer, neither room nor debts. Where the number on
+    the register belongs to somebody else by now, correct it first: whoever shares it is bound again. Refuses NotFound,
+    NotPermitted (the actor must manage the register of each community concerned), NotClaimed.
+    """
+    seen = await get_visible(Occupancy.visible_to(actor), occupancy_id)
+    require(actor, Act.REGISTER_MANAGE, community_id=seen.community_id)
+    if seen.resident_id is None:
+        raise NotClaimed()
+    claimed = Occupancy.filter(customer_id=seen.customer_id, resident_id=seen.resident_id)
+    for occupancy in await claimed.order_by("id").select_for_update():
+        require(actor, Act.REGISTER_MANAGE, community_id=occupancy.community_id)
+        before = {"resident_id": str(occupancy.resident_id)}
+        occupancy.resident_id = occupancy.claimed_at = None
+        await occupancy.save(update_fields=["resident_id", "claimed_at"])
+        await _record_tx(actor, "occupancy.release", occupancy, {"resident_id": None}, before)
+    return (await views([await Occupancy.get(id=seen.id)]))[0]
 
 
 async def end_tx(actor: Actor, occupancy: Occupancy, ends_on: date | None) -> Occupancy:

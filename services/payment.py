@@ -66,15 +66,18 @@ async def open_payment(
 
 
 async def _refuse_out_of_order(actor: Actor, bills: Sequence[Bill]) -> None:
-    """Where the community says so, no chosen bill may be younger than an open one of the same room left out."""
+    """Where the community says so, no chosen bill may be younger than an open one of the same room and debtor that is
+    left out."""
     strict = await Community.filter(id__in={bill.community_id for bill in bills}, oldest_arrears_first=True)
     for community in strict:
         chosen = [bill for bill in bills if bill.community_id == community.id and bill.room_id]
         for room_id in {bill.room_id for bill in chosen}:
+            debtors = {bill.customer_id for bill in chosen if bill.room_id == room_id}
             youngest = max(bill.accrued_on for bill in chosen if bill.room_id == room_id)
             left_out = (
                 await Bill.visible_to(actor)
-                .filter(room_id=room_id, state__in=PAYABLE, accrued_on__lt=youngest)
+                .filter(room_id=room_id, state__in=PAYABLE, accrued_on__lt=youngest, customer_id__in=debtors)
+                .filter(merchant_account_id__isnull=False)  # what cannot be paid online cannot be asked for here
                 .exclude(id__in=[bill.id for bill in bills])
                 .order_by("accrued_on", "id")
             )

@@ -24,11 +24,12 @@ SELECT s.id, s.kind, s.organization_id, s.resident_id, s.staff_id, s.app_id
 FROM sessions s LEFT JOIN staff t ON t.id = s.staff_id
 WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND t.disabled_at IS NULL
 """
-# Ended occupancies still tell which customers the resident is: what somebody owes stays visible after moving out.
+# Ended occupancies still tell which customers the resident is: what somebody owes stays visible after moving out. One
+# that ended before it began never counted. A claim that was wrong is released (services/occupancy.py).
 _OCCUPANCIES = """
 SELECT id, community_id, room_id, customer_id, kind, starts_on,
        starts_on <= $2 AND (ends_on IS NULL OR ends_on >= $2) AS current
-FROM occupancies WHERE resident_id = $1 ORDER BY starts_on, id
+FROM occupancies WHERE resident_id = $1 AND (ends_on IS NULL OR ends_on >= starts_on) ORDER BY starts_on, id
 """
 _ROLES = """
 SELECT c.id AS community_id, r.role, r.community_id IS NULL AS everywhere

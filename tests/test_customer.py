@@ -110,3 +110,31 @@ async def test_customers_elsewhere_are_not_there(world: World) -> None:
     assert (await cashier.patch(path, {"name": "改名"})).status_code == 403
     assert (await cashier.post(PATH, {"name": "改名"})).status_code == 403
     assert (await Customer.get(id=home.customer.id)).name == "业主甲"
+
+
+async def test_a_fresh_customer_is_of_who_registered_them(world: World) -> None:
+    """No room and no bill yet: staff of another community must not set their own phone on them."""
+    home = await world.home(bills=0)
+    elsewhere = await world.community(home.company, "月亮湾")
+    mine = await world.staff(home.company, Role.BUTLER, home.community)
+    outsider = await world.staff(home.company, Role.BUTLER, elsewhere)
+    manager = await world.staff(home.company, Role.MANAGER)
+    made = (await mine.post("/api/v1/staff/customers", {"name": "新客户", "phone": world.phone()})).json()
+    path = f"/api/v1/staff/customers/{made['id']}"
+
+    assert (await outsider.patch(path, {"phone": world.phone()})).status_code == 404
+    assert (await outsider.get(path)).status_code == 404
+    assert (await mine.get(path)).json() == (await manager.get(path)).json() == made
+
+
+async def test_who_only_owes_a_bill_is_of_that_community(world: World) -> None:
+    home = await world.home(bills=0)
+    elsewhere = await world.community(home.company, "月亮湾")
+    outsider = await world.staff(home.company, Role.BUTLER, elsewhere)
+    mine = await world.staff(home.company, Role.BUTLER, home.community)
+    debtor = await world.customer(home.company, "临时客户")
+    await world.bill(home.company, home.room, debtor)
+    path = f"/api/v1/staff/customers/{debtor.id}"
+
+    assert (await outsider.patch(path, {"phone": world.phone()})).status_code == 404
+    assert (await mine.get(path)).status_code == 200

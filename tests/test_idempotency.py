@@ -3,14 +3,18 @@
 import asyncio
 import hashlib
 from datetime import timedelta
+from typing import Any
 
+import httpx
 import pytest
 
 from kit import clock
 from models.access import Role
 from models.bill import Bill
+from models.customer import Customer
 from models.idempotency import IdempotencyKey
 from models.payment import Payment
+from services import customer as customer_service
 from services import idempotency
 from services.idempotency import IdempotencyKeyMissing
 from tests.conftest import SandboxControl
@@ -125,3 +129,35 @@ async def test_a_hand_made_bill_is_issued_once(world: World) -> None:
     assert first.json() == again.json()
     assert (another.status_code, another.json()["code"]) == (409, "bill_exists")
     assert await Bill.all().count() == 2
+
+
+async def test_a_hang_up_in_the_middle_does_not_free_the_key(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = await world.home(bills=0)
+    butler = await world.staff(home.company, Role.BUTLER, home.community)
+    record = customer_service._record_tx
+
+    async def slow(*arguments: Any) -> None:
+        await asyncio.sleep(2)
+        await record(*arguments)
+
+    monkeypatch.setattr(customer_service, "_record_tx", slow)
+    document = {"name": "新客户", "kind": "person"}
+    with pytest.raises(httpx.TimeoutException):
+        await butler.post("/api/v1/staff/customers", document, key="one", timeout=0.8)
+
+    hasty = await butler.post("/api/v1/staff/customers", document, key="one")
+    await asyncio.sleep(2)
+    patient = await butler.post("/api/v1/staff/customers", document, key="one")
+
+    assert (hasty.status_code, hasty.json()["code"]) == (409, "request_in_progress")
+    assert patient.status_code == 201
+    assert await Customer.filter(name="新客户").count() == 1
+
+
+async def test_a_path_that_is_no_id_is_not_found_before_anything(world: World) -> None:
+    home = await world.home()
+
+    answer = await home.owner.post(f"/api/v1/rooms/{'x' * 300}/members", {"name": "甲", "kind": "family"})
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert await IdempotencyKey.all().count() == 0

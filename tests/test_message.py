@@ -1,11 +1,15 @@
 """Messages: told once, refusals are normal, WeChat away is tried again."""
 
+import asyncio
 from datetime import timedelta
+
+import pytest
 
 from kit import clock
 from models.message import Message, MessageKind, MessageState
 from models.unit_of_work import unit_of_work
-from services.message import queue_message_tx, sweep_messages
+from services import miniprogram
+from services.message import queue_message_tx, send_message, sweep_messages
 from tests.conftest import Drain, SandboxControl
 from tests.world import TEMPLATES, Home, World, unknown_id
 
@@ -42,6 +46,27 @@ async def test_a_message_reaches_the_phone_once(world: World, sandbox: SandboxCo
     assert (message.state, message.next_check_at) == (MessageState.SENT, None)
 
 
+async def test_job_and_sweep_at_once_tell_it_once(
+    world: World, sandbox: SandboxControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = await world.home()
+    await queue(home, unknown_id())
+    sent = []
+
+    async def slow(*_arguments: object) -> None:
+        sent.append(1)
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(miniprogram, "send_subscribed", slow)
+    job = asyncio.create_task(send_message((await Message.get()).id))
+    await asyncio.sleep(0.1)
+    with clock.travel_to(clock.now() + timedelta(seconds=12)):
+        assert await sweep_messages() == 0
+    await job
+
+    assert sent == [1] and (await Message.get()).state is MessageState.SENT
+
+
 async def test_no_subscription_left_is_normal(world: World, sandbox: SandboxControl, drain: Drain) -> None:
     home = await world.home()
     template = TEMPLATES["payment_received"]
@@ -65,8 +90,6 @@ async def test_an_app_without_the_template_sends_nothing(world: World, sandbox: 
 
 
 async def test_wechat_away_is_tried_again_by_the_sweep(world: World, sandbox: SandboxControl, drain: Drain) -> None:
-    from services import miniprogram
-
     home = await world.home()
     await queue(home, unknown_id())
     miniprogram.configure("http://127.0.0.1:9")
@@ -84,8 +107,6 @@ async def test_wechat_away_is_tried_again_by_the_sweep(world: World, sandbox: Sa
 
 
 async def test_wechat_away_for_a_day_is_a_failure(world: World, sandbox: SandboxControl, drain: Drain) -> None:
-    from services import miniprogram
-
     home = await world.home()
     await queue(home, unknown_id())
     miniprogram.configure("http://127.0.0.1:9")

@@ -1,6 +1,6 @@
 """Staff keep the register: who came, who left, and what ends with an owner."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -65,7 +65,7 @@ async def test_dates_that_do_not_fit_are_refused(world: World) -> None:
     home = await world.home()
     butler = await world.staff(home.company, Role.BUTLER, home.community)
     (held,) = await Occupancy.all()
-    other = await world.customer(home.company)
+    other = await world.customer(home.company, by=butler)
     document = {"customer_id": str(other.id), "kind": "tenant", "starts_on": "2026-01-02", "ends_on": "2026-01-01"}
 
     ended = await butler.post(f"/api/v1/staff/occupancies/{held.id}/end", {"ends_on": "2019-12-31"})
@@ -121,3 +121,67 @@ async def test_the_register_of_another_community_is_not_there(world: World) -> N
     assert (await cashier.post(f"{line}/end", {})).status_code == 403
     assert (await cashier.post(room, document)).status_code == 403
     assert (await Occupancy.get()).ends_on is None
+
+
+async def test_a_number_that_went_to_somebody_else_opens_nothing_of_who_is_known_already(
+    world: World, sandbox: SandboxControl
+) -> None:
+    """The register still has the old number; its new holder must not become the customer."""
+    company = await world.company()
+    community = await world.community(company)
+    first, second = await world.room(community), await world.room(community, "3栋1单元1202")
+    phone = world.phone()
+    customer = await world.customer(company, "老业主", phone=phone)
+    known, stranger = await world.resident(company), await world.resident(company)
+    await world.occupancy(first, customer, resident=known.resident)
+    bill = await world.bill(company, first, customer)
+    await world.occupancy(second, customer)
+
+    shared = await stranger.post("/api/v1/auth/phone", {"code": await sandbox.phone_code(stranger.openid, phone)})
+
+    assert shared.json()["bound"] == []
+    assert (await stranger.get(f"/api/v1/bills/{bill.id}")).status_code == 404
+    own = await known.post("/api/v1/auth/phone", {"code": await sandbox.phone_code(known.openid, phone)})
+    assert [one["room"] for one in own.json()["bound"]] == ["3栋1单元1202"]
+
+
+async def test_a_wrong_claim_is_taken_back_with_everything_that_it_opened(
+    world: World, sandbox: SandboxControl
+) -> None:
+    company = await world.company()
+    community = await world.community(company)
+    room = await world.room(community)
+    phone = world.phone()
+    customer = await world.customer(company, "老业主", phone=phone)
+    held = await world.occupancy(room, customer)
+    bill = await world.bill(company, room, customer)
+    wrong = await world.resident(company)
+    await wrong.post("/api/v1/auth/phone", {"code": await sandbox.phone_code(wrong.openid, phone)})
+    assert (await wrong.get(f"/api/v1/bills/{bill.id}")).status_code == 200
+    butler = await world.staff(company, Role.BUTLER, community)
+    guard = await world.staff(company, Role.GUARD, community)
+    path = f"/api/v1/staff/occupancies/{held.id}/release"
+    assert (await guard.post(path)).status_code == 404  # a guard does not read the register
+
+    await butler.patch(f"/api/v1/staff/customers/{customer.id}", {"phone": world.phone()})
+    released = await butler.post(path)
+    again = await butler.post(path)
+
+    assert (released.status_code, released.json()["claimed"]) == (200, False)
+    assert (again.status_code, again.json()["code"]) == (409, "not_claimed")
+    assert (await wrong.get(f"/api/v1/bills/{bill.id}")).status_code == 404
+    assert (await wrong.get("/api/v1/bills")).json()["items"] == []
+    assert (await wrong.get("/api/v1/rooms")).json()["items"] == []
+    assert await Audit.filter(act="occupancy.release", target_id=held.id).count() == 1
+
+
+async def test_a_line_that_ended_before_it_began_never_counted(world: World, sandbox: SandboxControl) -> None:
+    home = await world.home(bills=0)
+    person = await world.resident(home.company)
+    customer = await world.customer(home.company, "误登记")
+    await world.occupancy(
+        home.room, customer, resident=person.resident, starts_on=date(2026, 11, 1), ends_on=date(2026, 10, 31)
+    )
+    await world.bill(home.company, home.room, customer)
+
+    assert (await person.get("/api/v1/bills")).json()["items"] == []

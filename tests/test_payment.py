@@ -1,8 +1,9 @@
 """Opening a payment: what is refused, what is handed out again, who may take over."""
 
 import asyncio
+import json
 import secrets
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -10,8 +11,11 @@ from kit import clock
 from models.access import Role
 from models.bill import Bill
 from models.ledger import Allocation, Entry
+from models.merchant_account import MerchantMode
 from models.occupancy import OccupancyKind
+from models.organization import LegalEntity
 from models.payment import Payment, PaymentAttempt, PaymentState
+from payments.gateways.wechat_pay import MerchantKeys, jsapi_request
 from tests.conftest import Drain, SandboxControl
 from tests.world import World, unknown_id
 
@@ -382,3 +386,68 @@ async def test_money_for_a_bill_voided_meanwhile_becomes_surplus(
     assert balances == {"wechat_clearing": -50137, "received": 25069, "surplus": 25068}
     (case,) = (await finance.get("/api/v1/staff/discrepancies?status=open")).json()["items"]
     assert (case["kind"], case["amount_fen"]) == ("surplus", 25068)
+
+
+async def test_nothing_new_is_collected_on_an_account_that_is_switched_off(
+    world: World, sandbox: SandboxControl, drain: Drain, books
+) -> None:
+    """What was opened before is still settled."""
+    home = await world.home(bills=2)
+    manager = await world.staff(home.company, Role.MANAGER)
+    opened = (await home.open(bill_ids=home.bill_ids[:1])).json()
+    account = f"/api/v1/staff/merchant-accounts/{home.company.merchant.id}"
+    assert (await manager.patch(account, {"active": False})).status_code == 200
+
+    refused = await home.open(bill_ids=home.bill_ids[1:])
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "bill_not_payable_online")
+    assert {bill["pay_group"] for bill in (await home.owner.get("/api/v1/bills")).json()["items"]} == {None}
+    paid = (await sandbox.pay(opened)).json()
+    await sandbox.called_back(paid["out_trade_no"])
+    assert (await Payment.get(id=opened["id"])).state is PaymentState.PAID
+
+
+async def test_arrears_that_cannot_be_paid_online_or_are_anothers_stand_in_nobodys_way(
+    world: World, sandbox: SandboxControl
+) -> None:
+    home = await world.home(oldest_arrears_first=True)
+    other = await LegalEntity.create(organization_id=home.company.id, name="装修公司")
+    item = await world.fee_item(home.company, home.community, "装修费", legal_entity_id=other.id)
+    offline = await world.bill(home.company, home.room, home.customer, 100, month=date(2026, 1, 1), item=item)
+    tenant = await world.customer(home.company, "租客丙")
+    await world.bill(home.company, home.room, tenant, 200, month=date(2026, 2, 1))
+    assert offline.merchant_account_id is None  # the community's account is of another legal entity
+
+    assert (await home.open()).status_code == 201
+
+
+def test_a_service_provider_orders_for_the_mini_program_of_the_payer() -> None:
+    keys = MerchantKeys(
+        mode=MerchantMode.PARTNER,
+        mchid="1900000100",
+        sub_mchid="1900000109",
+        sp_appid="wx8888888888888888",
+        serial_no="A" * 40,
+        private_key=None,  # type: ignore[arg-type]
+        apiv3_key=b"k" * 32,
+        wechat_keys={},
+    )
+    common = {
+        "description": "阳光花园 物业费",
+        "out_trade_no": "L20261123ABCDEF",
+        "amount_fen": 25068,
+        "expires_at": datetime(2026, 11, 23, 4, 0, tzinfo=UTC),
+        "notify_url": "https://linli.example/callbacks/wechat/pay/1",
+    }
+
+    theirs = json.loads(jsapi_request(keys, appid=keys.sp_appid, sub_appid="wx1111111111111111", openid="o1", **common))
+    own = json.loads(jsapi_request(keys, appid=keys.sp_appid, sub_appid=None, openid="o1", **common))
+
+    assert theirs["sp_mchid"] == "1900000100" and theirs["sub_mchid"] == "1900000109"
+    assert (theirs["sp_appid"], theirs["sub_appid"], theirs["payer"]) == (
+        "wx8888888888888888",
+        "wx1111111111111111",
+        {"sub_openid": "o1"},
+    )
+    assert theirs["time_expire"] == "2026-11-23T12:00:00+08:00"
+    assert "sub_appid" not in own and own["payer"] == {"sp_openid": "o1"}

@@ -215,8 +215,10 @@ class World:
             area_m2=Decimal(area_m2),
         )
 
-    async def customer(self, company: Company, name: str = "业主甲", phone: str | None = None) -> Customer:
-        """Somebody on the register."""
+    async def customer(
+        self, company: Company, name: str = "业主甲", phone: str | None = None, by: "Person | None" = None
+    ) -> Customer:
+        """Somebody on the register; ``by`` is the member of staff who registered them."""
         phone = phone or self.phone()
         return await Customer.create(
             organization_id=company.id,
@@ -225,6 +227,7 @@ class World:
             phone_cipher=secret.encrypt(phone, PHONE_CONTEXT),
             phone_index=secret.blind_index(phone, PHONE_CONTEXT),
             phone_masked=mask_phone(phone),
+            registered_by_staff_id=by.staff.id if by else None,
         )
 
     async def occupancy(

@@ -74,6 +74,11 @@ class OrderAlreadyPaid(GatewayRefused):
     """The order is paid: query and settle it."""
 
 
+class OrderNotThere(GatewayRefused):
+    """The other side says that it does not know the order. Unsigned, and perhaps only a moment late: no proof that
+    nobody can pay it."""
+
+
 class OutcomeUnknown(GatewayError):
     """No trustworthy answer (timeout, 5xx, bad signature): it may have happened. Repeat identically or query."""
 
@@ -90,8 +95,8 @@ class Gateway(Protocol):
         ...
 
     async def close_order(self, out_trade_no: str) -> None:
-        """Afterwards the order cannot be paid. Repeating is safe; an unknown order counts as closed.
-        Raises OrderAlreadyPaid, OutcomeUnknown or GatewayRefused."""
+        """Afterwards the order cannot be paid. Repeating is safe. Raises OrderAlreadyPaid, OrderNotThere,
+        OutcomeUnknown or GatewayRefused."""
         ...
 
     def sign_for_phone(self, appid: str, prepay_id: str) -> PhoneOrder:

@@ -32,6 +32,7 @@ from payments.gateways.base import (
     GatewayRefused,
     OrderAlreadyPaid,
     OrderAnswer,
+    OrderNotThere,
     OrderNumberUsed,
     OutcomeUnknown,
     PaidFact,
@@ -41,7 +42,7 @@ from payments.gateways.base import (
 
 # Production speaks to these and to nothing else; a row or a setting cannot add one.
 PRODUCTION_HOSTS = ("https://api.mch.weixin.qq.com", "https://api2.mch.weixin.qq.com")
-_TRIES = 3
+TRIES = 3
 _TIMEOUT = httpx.Timeout(6.0, connect=3.0)
 
 _STATES = {
@@ -55,7 +56,9 @@ _STATES = {
     "REVOKED": TradeState.CLOSED,
 }
 _PAID_CODES = {"ORDERPAID", "ORDER_PAID"}
-_NUMBER_CODES = {"OUT_TRADE_NO_USED", "ORDER_CLOSED", "ORDERCLOSED"}
+_CLOSED_CODES = {"ORDER_CLOSED", "ORDERCLOSED"}
+_NUMBER_CODES = {"OUT_TRADE_NO_USED", *_CLOSED_CODES}
+_SLOW_DOWN_CODES = {"FREQUENCY_LIMITED", "RATELIMIT_EXCEEDED"}
 _UNKNOWN_CODES = {"ORDER_NOT_EXIST", "ORDERNOTEXIST", "RESOURCE_NOT_EXISTS"}
 
 
@@ -66,6 +69,7 @@ class MerchantKeys:
     mode: MerchantMode
     mchid: str
     sub_mchid: str | None
+    sp_appid: str | None
     serial_no: str
     private_key: RSAPrivateKey = field(repr=False)
     apiv3_key: bytes = field(repr=False)
@@ -84,8 +88,9 @@ class MerchantKeys:
 class WechatPay:
     """The Gateway of one merchant account."""
 
-    def __init__(self, keys: MerchantKeys, http: httpx.AsyncClient, base_url: str) -> None:
+    def __init__(self, keys: MerchantKeys, http: httpx.AsyncClient, base_url: str, tries: int = TRIES) -> None:
         self._keys = keys
+        self._tries = tries
         self._http = http
         self._base_url = base_url
         self._partner = keys.mode is MerchantMode.PARTNER
@@ -106,10 +111,8 @@ class WechatPay:
         )
         try:
             answer = await self._call("GET", f"{self._prefix}/out-trade-no/{quote(out_trade_no)}?{query}", b"")
-        except GatewayRefused as error:
-            if error.code in _UNKNOWN_CODES:
-                return OrderAnswer(TradeState.UNKNOWN_ORDER)
-            raise
+        except OrderNotThere:
+            return OrderAnswer(TradeState.UNKNOWN_ORDER)
         state = _STATES.get(str(answer.get("trade_state")))
         if state is None:
             raise OutcomeUnknown("TRADE_STATE", str(answer.get("trade_state"))[:32])
@@ -129,8 +132,7 @@ class WechatPay:
         try:
             await self._call("POST", f"{self._prefix}/out-trade-no/{quote(out_trade_no)}/close", _dump(body).encode())
         except GatewayRefused as error:
-            # Closed already (an old spelling of "fine") or never opened: either way nobody can pay it.
-            if error.code not in _UNKNOWN_CODES | {"ORDER_CLOSED", "ORDERCLOSED"}:
+            if error.code not in _CLOSED_CODES:  # an old spelling of "fine": it was closed before
                 raise
 
     def sign_for_phone(self, appid: str, prepay_id: str) -> PhoneOrder:
@@ -139,14 +141,14 @@ class WechatPay:
         return PhoneOrder(appid, timestamp, nonce, package, "RSA", signature)
 
     async def _call(self, method: str, target: str, body: bytes) -> dict[str, Any]:
-        """One signed call, repeated identically at most twice when its outcome stays unknown."""
+        """One signed call, repeated identically a bounded number of times while its outcome stays unknown."""
         if inside_unit_of_work():
             raise RuntimeError("WeChat is never called inside a transaction: it would hold locks for seconds")
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, self._tries + 1):
             try:
                 return await self._call_once(method, target, body)
-            except OutcomeUnknown:
-                if attempt == _TRIES:
+            except OutcomeUnknown as error:
+                if attempt == self._tries or error.code in _SLOW_DOWN_CODES:
                     raise
         raise AssertionError("unreachable")
 
@@ -266,7 +268,8 @@ def _refusal(response: httpx.Response) -> GatewayRefused | OutcomeUnknown:
     code = str(answer.get("code", "")) if isinstance(answer, dict) else ""
     if response.status_code >= 500 or response.status_code == 429 or response.status_code < 400 or not code:
         return OutcomeUnknown(code or f"HTTP_{response.status_code}")
-    kind = OrderAlreadyPaid if code in _PAID_CODES else OrderNumberUsed if code in _NUMBER_CODES else GatewayRefused
+    kinds = {OrderAlreadyPaid: _PAID_CODES, OrderNumberUsed: _NUMBER_CODES, OrderNotThere: _UNKNOWN_CODES}
+    kind = next((kind for kind, codes in kinds.items() if code in codes), GatewayRefused)
     return kind(code, str(answer.get("message", ""))[:200])
 
 
