@@ -72,10 +72,12 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "units", id=own("unit"), **here, building_id=own("building"), name="1单元")
     await insert(owner, "rooms", id=own("room"), **here, building_id=own("building"), unit_id=own("unit"), name="101")
     phone = {"phone_cipher": "x", "phone_index": "x"}
-    await insert(owner, "customers", id=own("customer"), **org, kind="person", **phone)
+    await insert(owner, "staff", id=own("staff"), **org, username=f"staff{number}")
+    await insert(
+        owner, "customers", id=own("customer"), **org, kind="person", registered_by_staff_id=own("staff"), **phone
+    )
     await insert(owner, "residents", id=own("resident"), **org, **phone)
     await insert(owner, "wechat_identities", id=own("identity"), **org, app_id=own("app"), resident_id=own("resident"))
-    await insert(owner, "staff", id=own("staff"), **org, username=f"staff{number}")
     await insert(owner, "staff_roles", id=own("role"), **org, **here, staff_id=own("staff"), role="manager")
     await insert(owner, "sessions", id=own("session"), **org, kind="resident", resident_id=own("resident"),
                  app_id=own("app"), token_hash=f"resident {number}")  # fmt: skip

@@ -131,7 +131,7 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "payment_attempts_amount_fen_check": (
         "payment_attempts", "attempt", ["amount_fen = 0", "amount_fen = 10000000000001"],
     ),
-    "payment_attempts_check": ("payment_attempts", "attempt", ["next_check_at = NULL", "state = 'closed'"]),
+    "payment_attempts_check": ("payment_attempts", "attempt", ["next_check_at = NULL"]),
     "payment_attempts_check1": ("payment_attempts", "attempt", ["state = 'prepaid'"]),
     "payment_attempts_check2": (
         "payment_attempts",

@@ -56,7 +56,7 @@ async def test_opening_a_payment(world: World, sandbox: SandboxControl, counting
         (first,) = (await home.owner.get("/api/v1/payments")).json()["items"]
         await home.owner.post(f"/api/v1/payments/{first['id']}/cancel")
         async with cost(counting) as spent:
-            assert (await home.open()).status_code == 211
+            assert (await home.open()).status_code == 201
         return len(spent)
 
     assert await opened(await world.home(bills=1)) == 21

@@ -181,7 +181,8 @@ async def test_what_ended_has_not_begun_is_claimed_or_another_companys_is_not_op
     rooms = [await world.room(home.community, f"5栋1单元{number}") for number in (101, 102, 103, 104)]
     await world.occupancy(rooms[0], customer, ends_on=today - timedelta(days=1))
     await world.occupancy(rooms[1], customer, starts_on=today + timedelta(days=1))
-    claimed = await world.occupancy(rooms[2], customer, resident=claimer.resident)
+    namesake = await world.customer(home.company, "李小红", phone)  # the same number stands on the register twice
+    claimed = await world.occupancy(rooms[2], namesake, resident=claimer.resident)
     last_day = await world.occupancy(rooms[3], customer, ends_on=today)
     theirs = await world.company()
     their_room = await world.room(await world.community(theirs), "5栋1单元101")

@@ -69,12 +69,12 @@ class MerchantKeys:
     mode: MerchantMode
     mchid: str
     sub_mchid: str | None
-    sp_appid: str | None
     serial_no: str
     private_key: RSAPrivateKey = field(repr=False)
     apiv3_key: bytes = field(repr=False)
     wechat_keys: Mapping[str, RSAPublicKey] = field(repr=False)  # serial → key, of both kinds
     public_key_id: str | None = None  # asks WeChat to sign its answers with this one
+    sp_appid: str | None = None  # the service provider's own app
 
     def verifies(self, headers: Mapping[str, str], body: bytes, now_s: int) -> bool:
         """Whether WeChat signed these bytes for us within the last five minutes. Never raises."""
