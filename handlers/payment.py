@@ -37,6 +37,7 @@ class PaymentOut(Out):
     paid_at: datetime | None
     close_reason: CloseReason | None
     receipt_id: Id | None
+    notice: str | None = Field(description="A sentence for the payer, where the status alone would worry them")
 
 
 class OpenedPaymentOut(PaymentOut):
@@ -66,12 +67,18 @@ class StaffPaymentQuery(PaymentQuery):
     community_id: str | None = None
 
 
-def payment_out(view: service.PaymentView) -> PaymentOut:
+_SUSPENDED = {
+    "zh": "您的付款金额正在核实，物业财务会尽快处理，请不要重复支付。",
+    "en": "Your payment is being verified by the property's finance; please do not pay again.",
+}
+
+
+def payment_out(view: service.PaymentView, language: str) -> PaymentOut:
     """The payment as it is shown."""
-    return PaymentOut(**_members(view))
+    return PaymentOut(**_members(view, language))
 
 
-def _members(view: service.PaymentView) -> dict[str, object]:
+def _members(view: service.PaymentView, language: str) -> dict[str, object]:
     payment = view.payment
     return {
         "id": str(payment.id),
@@ -84,10 +91,11 @@ def _members(view: service.PaymentView) -> dict[str, object]:
         "paid_at": payment.paid_at,
         "close_reason": payment.close_reason,
         "receipt_id": str(view.receipt_id) if view.receipt_id else None,
+        "notice": _SUSPENDED[language] if payment.state is PaymentState.SUSPENDED else None,
     }
 
 
-def _opened_out(view: service.PaymentView, opened: payments.OpenedPayment) -> OpenedPaymentOut:
+def _opened_out(view: service.PaymentView, opened: payments.OpenedPayment, language: str) -> OpenedPaymentOut:
     order = opened.phone_order
     wechat = order and WechatOrderOut(
         timeStamp=order.time_stamp,
@@ -96,11 +104,11 @@ def _opened_out(view: service.PaymentView, opened: payments.OpenedPayment) -> Op
         signType=order.sign_type,
         paySign=order.pay_sign,
     )
-    return OpenedPaymentOut(**_members(view), wechat=wechat)
+    return OpenedPaymentOut(**_members(view, language), wechat=wechat)
 
 
 async def _replay_payment(call: Call, payment_id: UUID) -> OpenedPaymentOut:
-    return _opened_out(*await service.resume_payment(call.actor, payment_id))
+    return _opened_out(*await service.resume_payment(call.actor, payment_id), call.language)
 
 
 @route("POST", "/api/v1/payments", who=Who.RESIDENT, tag="缴费 payments", summary="发起支付", body=OpenPaymentIn,
@@ -111,34 +119,38 @@ async def _replay_payment(call: Call, payment_id: UUID) -> OpenedPaymentOut:
 async def open_payment(call: Call) -> OpenedPaymentOut:
     """Opens one payment for all that is owed on the chosen bills. The same payer with the same bills gets the live
     one again; somebody else hears payment_in_progress for a minute and may then take over."""
-    return _opened_out(*await service.open_payment(call.actor, call.body.bill_ids, Channel(call.body.channel)))
+    return _opened_out(
+        *await service.open_payment(call.actor, call.body.bill_ids, Channel(call.body.channel)), call.language
+    )
 
 
 @route("GET", "/api/v1/payments", who=Who.RESIDENT, tag="缴费 payments", summary="我的支付记录", query=PaymentQuery,
        response=PageOut[PaymentOut])  # fmt: skip
 async def list_my_payments(call: Call) -> PageOut[PaymentOut]:
     page = await service.list_payments(call.actor, call.query.status, None, call.query.cursor, call.query.limit)
-    return PageOut[PaymentOut](items=[payment_out(view) for view in page.items], next_cursor=page.next_cursor)
+    return PageOut[PaymentOut](
+        items=[payment_out(view, call.language) for view in page.items], next_cursor=page.next_cursor
+    )
 
 
 @route("GET", "/api/v1/payments/{payment_id}", who=Who.RESIDENT, tag="缴费 payments", summary="支付结果",
        response=PaymentOut)  # fmt: skip
 async def get_my_payment(call: Call) -> PaymentOut:
-    return payment_out(await service.get_payment(call.actor, call.id("payment_id")))
+    return payment_out(await service.get_payment(call.actor, call.id("payment_id")), call.language)
 
 
 @route("POST", "/api/v1/payments/{payment_id}/confirm", who=Who.RESIDENT, tag="缴费 payments",
        summary="我已支付，请核实", response=PaymentOut)  # fmt: skip
 async def confirm_my_payment(call: Call) -> PaymentOut:
     """Call after wx.requestPayment returned: WeChat is asked now instead of waiting for its callback."""
-    return payment_out(await service.confirm_payment(call.actor, call.id("payment_id")))
+    return payment_out(await service.confirm_payment(call.actor, call.id("payment_id")), call.language)
 
 
 @route("POST", "/api/v1/payments/{payment_id}/cancel", who=Who.RESIDENT, tag="缴费 payments", summary="放弃支付",
        response=PaymentOut, refusals=(payments.PaymentNotOpen, payments.WechatUnavailable))  # fmt: skip
 async def cancel_my_payment(call: Call) -> PaymentOut:
     """Closed at WeChat first, so that nobody pays it afterwards."""
-    return payment_out(await service.cancel_payment(call.actor, call.id("payment_id")))
+    return payment_out(await service.cancel_payment(call.actor, call.id("payment_id")), call.language)
 
 
 @route("GET", "/api/v1/staff/payments", who=Who.STAFF, tag="缴费 payments", summary="查询支付单",
@@ -146,17 +158,19 @@ async def cancel_my_payment(call: Call) -> PaymentOut:
 async def list_payments(call: Call) -> PageOut[PaymentOut]:
     query = call.query
     page = await service.list_payments(call.actor, query.status, query.community_id, query.cursor, query.limit)
-    return PageOut[PaymentOut](items=[payment_out(view) for view in page.items], next_cursor=page.next_cursor)
+    return PageOut[PaymentOut](
+        items=[payment_out(view, call.language) for view in page.items], next_cursor=page.next_cursor
+    )
 
 
 @route("GET", "/api/v1/staff/payments/{payment_id}", who=Who.STAFF, tag="缴费 payments", summary="支付单详情",
        response=PaymentOut)  # fmt: skip
 async def get_payment(call: Call) -> PaymentOut:
-    return payment_out(await service.get_payment(call.actor, call.id("payment_id")))
+    return payment_out(await service.get_payment(call.actor, call.id("payment_id")), call.language)
 
 
 @route("POST", "/api/v1/staff/payments/{payment_id}/check", who=Who.STAFF, tag="缴费 payments",
        summary="立即向微信查单", response=PaymentOut, refusals=(NotPermitted,))  # fmt: skip
 async def check_payment(call: Call) -> PaymentOut:
     """Asks WeChat now and settles what it says."""
-    return payment_out(await service.confirm_payment(call.actor, call.id("payment_id")))
+    return payment_out(await service.confirm_payment(call.actor, call.id("payment_id")), call.language)

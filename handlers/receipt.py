@@ -12,6 +12,7 @@ from models.access import Actor
 from models.receipt import Receipt
 from services import receipt as service
 
+TAG = "收据 receipts"
 _PAGES = Environment(loader=PackageLoader("handlers"), autoescape=select_autoescape(default=True), trim_blocks=True)
 _PAGES.filters["yuan"] = format_yuan
 # A page for printing needs no script and loads nothing.
@@ -61,46 +62,30 @@ def receipt_out(actor: Actor, receipt: Receipt) -> ReceiptOut:
     )
 
 
-def _page(call: Call, receipt: Receipt) -> Reply:
-    html = _PAGES.get_template("receipt.html").render(receipt=receipt_out(call.actor, receipt))
-    return Reply(html.encode(), headers=_HEADERS)
-
-
-@route("GET", "/api/v1/receipts", who=Who.RESIDENT, tag="收据 receipts", summary="我的收据", query=PageQuery,
+@route("GET", "/api/v1/receipts", who=Who.RESIDENT, tag=TAG, summary="我的收据", query=PageQuery,
        response=PageOut[ReceiptOut])  # fmt: skip
-async def list_my_receipts(call: Call) -> PageOut[ReceiptOut]:
-    page = await service.list_receipts(call.actor, call.query.cursor, call.query.limit)
-    items = [receipt_out(call.actor, receipt) for receipt in page.items]
-    return PageOut[ReceiptOut](items=items, next_cursor=page.next_cursor)
-
-
-@route("GET", "/api/v1/receipts/{receipt_id}", who=Who.RESIDENT, tag="收据 receipts", summary="收据",
-       response=ReceiptOut)  # fmt: skip
-async def get_my_receipt(call: Call) -> ReceiptOut:
-    return receipt_out(call.actor, await service.get_receipt(call.actor, call.id("receipt_id")))
-
-
-@route("GET", "/api/v1/receipts/{receipt_id}/page", who=Who.RESIDENT, tag="收据 receipts", summary="打印收据",
-       content_type="text/html")  # fmt: skip
-async def print_my_receipt(call: Call) -> Reply:
-    return _page(call, await service.get_receipt(call.actor, call.id("receipt_id")))
-
-
-@route("GET", "/api/v1/staff/receipts", who=Who.STAFF, tag="收据 receipts", summary="查询收据", query=PageQuery,
+@route("GET", "/api/v1/staff/receipts", who=Who.STAFF, tag=TAG, summary="查询收据", query=PageQuery,
        response=PageOut[ReceiptOut], refusals=(NotPermitted,))  # fmt: skip
 async def list_receipts(call: Call) -> PageOut[ReceiptOut]:
+    """Newest first."""
     page = await service.list_receipts(call.actor, call.query.cursor, call.query.limit)
     items = [receipt_out(call.actor, receipt) for receipt in page.items]
     return PageOut[ReceiptOut](items=items, next_cursor=page.next_cursor)
 
 
-@route("GET", "/api/v1/staff/receipts/{receipt_id}", who=Who.STAFF, tag="收据 receipts", summary="收据",
-       response=ReceiptOut)  # fmt: skip
+@route("GET", "/api/v1/receipts/{receipt_id}", who=Who.RESIDENT, tag=TAG, summary="收据", response=ReceiptOut)
+@route("GET", "/api/v1/staff/receipts/{receipt_id}", who=Who.STAFF, tag=TAG, summary="收据", response=ReceiptOut)
 async def get_receipt(call: Call) -> ReceiptOut:
+    """Who paid for another household sees the debtor's surname only."""
     return receipt_out(call.actor, await service.get_receipt(call.actor, call.id("receipt_id")))
 
 
-@route("GET", "/api/v1/staff/receipts/{receipt_id}/page", who=Who.STAFF, tag="收据 receipts", summary="打印收据",
+@route("GET", "/api/v1/receipts/{receipt_id}/page", who=Who.RESIDENT, tag=TAG, summary="打印收据",
+       content_type="text/html")  # fmt: skip
+@route("GET", "/api/v1/staff/receipts/{receipt_id}/page", who=Who.STAFF, tag=TAG, summary="打印收据",
        content_type="text/html")  # fmt: skip
 async def print_receipt(call: Call) -> Reply:
-    return _page(call, await service.get_receipt(call.actor, call.id("receipt_id")))
+    """A page to print."""
+    receipt = receipt_out(call.actor, await service.get_receipt(call.actor, call.id("receipt_id")))
+    html = _PAGES.get_template("receipt.html").render(receipt=receipt)
+    return Reply(html.encode(), headers=_HEADERS)

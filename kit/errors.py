@@ -36,6 +36,8 @@ class Refusal(Exception):
         _ALL[cls.code] = cls
 
     def __init__(self, *, retry_after_s: int | None = None, **facts: Any) -> None:
+        if taken := {"type", "title", "status", "code"} & facts.keys():
+            raise TypeError(f"a fact cannot be called {', '.join(taken)}: the answer has members of that name")
         self.facts = facts
         if retry_after_s is not None:
             self.retry_after_s = retry_after_s
@@ -78,6 +80,13 @@ class NotPermitted(Refusal):
     status = 403
     zh = "您的岗位没有这项权限，请联系管理员。"
     en = "Your role does not allow this."
+
+
+class OwnerNeeded(NotPermitted):
+    """A resident of the room, but not its owner."""
+
+    zh = "这项操作只有业主本人可以办理，请让业主操作。"
+    en = "Only the owner of the room can do this."
 
 
 class InvalidInput(Refusal):

@@ -9,7 +9,7 @@ from datetime import date
 from enum import StrEnum
 from uuid import UUID
 
-from kit.errors import NotPermitted
+from kit.errors import NotPermitted, OwnerNeeded
 
 
 class Role(StrEnum):
@@ -165,9 +165,9 @@ def may(actor: Actor, act: Act, *, community_id: UUID | None = None, room_id: UU
 
 
 def require(actor: Actor, act: Act, *, community_id: UUID | None = None, room_id: UUID | None = None) -> None:
-    """Refuse with NotPermitted unless ``may``."""
+    """Refuse with NotPermitted unless ``may``; a resident hears OwnerNeeded, for that is all that residents lack."""
     if not may(actor, act, community_id=community_id, room_id=room_id):
-        raise NotPermitted()
+        raise OwnerNeeded() if actor.is_resident else NotPermitted()
 
 
 def require_somewhere(actor: Actor, act: Act) -> None:

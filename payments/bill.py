@@ -185,7 +185,7 @@ async def void_bill_tx(actor: Actor, bill: Bill, reason: str) -> Bill:
     WeChat by a job; money that arrives all the same becomes the debtor's surplus. Refuses with BillHasPayments once
     money was paid on it, MoveNotAllowed when it is void already."""
     if bill.state in (BillState.PART_PAID, BillState.PAID):
-        raise BillHasPayments(title=bill.title)
+        raise BillHasPayments(bill_title=bill.title)
     before = bill.state
     BILL_MACHINE.enter(bill, BillState.VOID, voided_at=clock.now(), void_reason=reason)
     await bill.save(update_fields=["state", "voided_at", "void_reason"])

@@ -127,16 +127,16 @@ def _refuse_unpayable(bills: Sequence[Bill]) -> None:
         if bill.state is BillState.DRAFT:
             raise NotFound()
         if bill.state is BillState.VOID:
-            raise BillVoided(title=bill.title, bill_id=str(bill.id))
+            raise BillVoided(bill_title=bill.title, bill_id=str(bill.id))
         if bill.state not in PAYABLE:
-            raise BillAlreadyPaid(title=bill.title, bill_id=str(bill.id))
+            raise BillAlreadyPaid(bill_title=bill.title, bill_id=str(bill.id))
         if bill.merchant_account_id is None:
-            raise BillNotPayableOnline(title=bill.title, bill_id=str(bill.id))
+            raise BillNotPayableOnline(bill_title=bill.title, bill_id=str(bill.id))
     groups: dict[str, list[str]] = {}
     for bill in bills:
         groups.setdefault(pay_group(bill) or "", []).append(str(bill.id))
     if len(groups) > 1:
-        raise BillsNeedSeparatePayments(groups=sorted(groups.values()))
+        raise BillsNeedSeparatePayments(count=len(groups), groups=sorted(groups.values()))
     if sum(bill.amount_fen - bill.paid_fen for bill in bills) > min(ONE_PAYMENT_FEN, MAX_FEN):
         raise AmountTooLarge()
 
@@ -204,7 +204,7 @@ async def _create_payment_tx(actor: Actor, bills: Sequence[Bill], payer: Payer, 
 async def _create_attempt_tx(payment: Payment, bills: Sequence[Bill], payer: Payer) -> PaymentAttempt:
     keys = await keys_of(payment.merchant_account_id)
     if keys is None or not await MerchantAccount.exists(id=payment.merchant_account_id, active=True):
-        raise BillNotPayableOnline(title=bills[0].title)
+        raise BillNotPayableOnline(bill_title=bills[0].title)
     # A service provider orders as itself, for the mini-program that the payer is in.
     appid, sub_appid = payer.appid, None
     if keys.sp_appid and keys.sp_appid != payer.appid:
@@ -252,7 +252,7 @@ async def _prepay(attempt: PaymentAttempt) -> OpenedPayment:
         try:
             prepay_id = await gateway.open_order(attempt.request)
         except OutcomeUnknown as error:
-            log.warning("prepay_unknown", attempt_id=str(attempt.id), code=error.code)
+            log.warning("prepay_unknown", out_trade_no=attempt.out_trade_no, code=error.code)
             raise WechatUnavailable() from error
         except OrderAlreadyPaid as error:
             # Ours, paid, and we were never told: ask and settle, then the bills answer for themselves.
@@ -262,7 +262,7 @@ async def _prepay(attempt: PaymentAttempt) -> OpenedPayment:
             await janitor.close_payment(attempt.payment_id, CloseReason.REFUSED)
             raise WechatUnavailable() from error
         except GatewayRefused as error:
-            log.error("prepay_refused", attempt_id=str(attempt.id), code=error.code, message=str(error))
+            log.error("prepay_refused", out_trade_no=attempt.out_trade_no, code=error.code, message=str(error))
             await janitor.close_payment(attempt.payment_id, CloseReason.REFUSED)
             raise WechatRefused(wechat_code=error.code) from error
         attempt = await _commit_prepay(attempt.id, prepay_id)

@@ -5,19 +5,19 @@ from kit.errors import Refusal
 
 class BillAlreadyPaid(Refusal):
     status = 409
-    zh = "账单“{title}”已经缴清，无需重复支付。"
+    zh = "账单“{bill_title}”已经缴清，无需重复支付。"
     en = "The bill is already paid."
 
 
 class BillVoided(Refusal):
     status = 409
-    zh = "账单“{title}”已作废，无需支付。"
+    zh = "账单“{bill_title}”已作废，无需支付。"
     en = "The bill has been voided."
 
 
 class BillNotPayableOnline(Refusal):
     status = 409
-    zh = "账单“{title}”暂不支持线上支付，请到物业服务中心缴费。"
+    zh = "账单“{bill_title}”暂不支持线上支付，请到物业服务中心缴费。"
     en = "The bill cannot be paid online."
 
 
@@ -25,8 +25,8 @@ class BillsNeedSeparatePayments(Refusal):
     """``groups`` lists the bill ids that can be paid together."""
 
     status = 409
-    zh = "所选账单收款方不同，需要分开支付。"
-    en = "The chosen bills must be paid separately."
+    zh = "所选账单要付给不同的收款方或属于不同的人，请分{count}次支付。"
+    en = "The chosen bills must be paid separately, in {count} payments."
 
 
 class BillExists(Refusal):

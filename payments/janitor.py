@@ -95,7 +95,7 @@ async def check_attempt(attempt_id: UUID) -> PaymentState | None:
     try:
         answer = await gateway.ask(attempt.out_trade_no)
     except GatewayError as error:
-        log.warning("query_failed", attempt_id=str(attempt_id), code=error.code)
+        log.warning("query_failed", out_trade_no=attempt.out_trade_no, code=error.code)
         await _look_again(attempt_id, answered=False)
         return (await Payment.get(id=attempt.payment_id)).state
     if answer.state is TradeState.PAID and answer.paid is not None:
@@ -138,7 +138,7 @@ async def close_payment(payment_id: UUID, reason: CloseReason) -> PaymentState |
         try:
             closed = await _close_at_wechat(attempt)
         except GatewayError as error:
-            log.warning("close_failed", attempt_id=str(attempt.id), code=error.code)
+            log.warning("close_failed", out_trade_no=attempt.out_trade_no, code=error.code)
             closed = False
         if not closed:
             await _look_again(attempt.id, answered=False)

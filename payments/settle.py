@@ -201,7 +201,14 @@ async def _suspend_tx(order: dict[str, Any], fact: PaidFact, mismatches: tuple[s
     )
     await _open_case_tx(order, fact, DiscrepancyKind.SUSPENSE, mismatches)
     await _resolve_doubts_tx(order, "query_confirmed_money_in_suspense")
-    log.error("money_suspended", attempt_id=str(order["id"]), mismatches=mismatches)
+    log.error(
+        "payment_suspended",
+        out_trade_no=order["out_trade_no"],
+        payment_id=str(order["payment_id"]),
+        came_fen=fact.amount_fen,
+        currency=fact.currency,
+        mismatches=" ".join(mismatches),
+    )
 
 
 async def _open_case_tx(

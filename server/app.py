@@ -1,8 +1,10 @@
 """The app factory: settings in, a Sanic application out."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import structlog
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import MethodNotAllowed, PayloadTooLarge, SanicException
@@ -28,6 +30,7 @@ _PAGES = Environment(
 )
 
 App = Sanic[Any, Any]
+log = structlog.get_logger()
 
 
 class NoSuchMethod(Refusal):
@@ -84,6 +87,7 @@ def create_app(settings: Settings, *, own_database: bool = True) -> App:
             configure_logs(settings.log_level)
             configure(settings)
             await open_resources(settings)
+            log.info("started", process="api", version=VERSION, pid=os.getpid(), port=settings.port)
 
         async def end(_app: App) -> None:
             await close_resources()

@@ -20,7 +20,10 @@ _PROBLEM = {
         "code": {"type": "string", "description": "Stable; branch on this"},
         "fields": {
             "type": "array",
-            "items": {"type": "object", "properties": {"field": {"type": "string"}, "code": {"type": "string"}}},
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "code": {"type": "string"}, "message": {"type": "string"}},
+            },
         },
     },
 }

@@ -75,6 +75,46 @@ def invalid_input(error: ValidationError) -> InvalidInput:
     return kind(fields=fields[:50])
 
 
+# What to tell people of a field, by pydantic's code for it.
+_FIELD_WORDS = {
+    "missing": ("没有填写", "missing"),
+    "extra_forbidden": ("无法识别的内容", "not a field of this request"),
+    "string_too_short": ("填写的内容太短", "too short"),
+    "string_too_long": ("填写的内容太长", "too long"),
+    "too_short": ("至少要选一项", "too few"),
+    "too_long": ("一次选得太多", "too many"),
+    "literal_error": ("不是可选的内容", "not one of the choices"),
+    "enum": ("不是可选的内容", "not one of the choices"),
+    "string_pattern_mismatch": ("格式不正确", "not in the right form"),
+    "string_type": ("应当是文字", "must be text"),
+    "bool_type": ("应当是“是”或“否”", "must be true or false"),
+    "repeated": ("有重复的内容", "repeated"),
+    "greater_than": ("数值太小", "too small"),
+    "greater_than_equal": ("数值太小", "too small"),
+    "less_than": ("数值太大", "too large"),
+    "less_than_equal": ("数值太大", "too large"),
+    "int_type": ("应当是整数", "must be a whole number"),
+    "int_parsing": ("应当是整数", "must be a whole number"),
+    "int_from_float": ("应当是整数", "must be a whole number"),
+    "date_from_datetime_parsing": ("日期不正确", "not a date"),
+    "date_parsing": ("日期不正确", "not a date"),
+    "date_type": ("日期不正确", "not a date"),
+}
+_OTHER_WORDS = ("填写的内容有误", "not valid")
+
+
+def _with_words(facts: dict[str, Any], language: str) -> dict[str, Any]:
+    if not isinstance(facts.get("fields"), list):
+        return facts
+    chosen = 1 if language == "en" else 0
+    return facts | {
+        "fields": [
+            field | {"message": _FIELD_WORDS.get(field.get("code", ""), _OTHER_WORDS)[chosen]}
+            for field in facts["fields"]
+        ]
+    }
+
+
 def problem(refusal: Refusal, language: str, request_id: str) -> tuple[bytes, int, dict[str, str]]:
     """Body, status and headers of the answer. Facts of the refusal travel as extra members."""
     document: dict[str, Any] = {
@@ -83,7 +123,7 @@ def problem(refusal: Refusal, language: str, request_id: str) -> tuple[bytes, in
         "status": refusal.status,
         "code": refusal.code,
         **({"request_id": request_id} if refusal.status >= 500 else {}),
-        **refusal.facts,
+        **_with_words(refusal.facts, language),
     }
     headers = {"Content-Type": "application/problem+json; charset=utf-8"}
     if refusal.retry_after_s is not None:

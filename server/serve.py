@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Iterator
 
 import psycopg
+import structlog
 
 from models.database import APP_ROLE
-from server.app import close_resources, configure, create_app, open_resources
+from server.app import VERSION, close_resources, configure, create_app, open_resources
 from server.log import configure_logs
 from server.settings import Settings
 
@@ -72,6 +74,7 @@ async def _work(settings: Settings) -> None:
     configure(settings)
     await open_resources(settings)
     worker = create_worker(settings.require_database_url())
+    structlog.get_logger().info("started", process="worker", version=VERSION, pid=os.getpid())
     try:
         async with worker.open_async():
             task = asyncio.create_task(

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
         """The database to use; ``owner`` asks for the owner's door, which defaults to the same."""
         url = (self.owner_database_url if owner and self.owner_database_url else None) or self.database_url
         if url is None:
-            raise ValueError("DATABASE_URL is not set (without it, `linli up` starts the embedded PostgreSQL in dev)")
+            raise ValueError("DATABASE_URL is not set (for the demo of this machine, set LINLI_ENV=dev)")
         return url.get_secret_value()
 
     def with_database(self, url: str, owner_url: str) -> "Settings":

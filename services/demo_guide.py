@@ -8,14 +8,15 @@ _TRY_ZH = (
     "“欠费”住在要求先缴旧账的小区：只选最新一张账单，会提示先缴更早的",
     "“丈夫”和“妻子”同时付同一张账单：后来的人会看到“家人正在支付”",
     "“未绑定”授权手机号后自动绑定房屋；“陌生人”需要申请，由管家审核",
-    "财务导入账单：linli bills import 账单.xlsx --community 晴川花园（先预览，再加 --commit）",
+    "财务导入账单：LINLI_ENV=dev .venv/bin/linli bills import 账单.xlsx --community 晴川花园（先预览，再加 --commit）",
 )
 _TRY_EN = (
     "“两套房” owes to two merchant accounts: choose 物业费 and 水费 together and you are asked to pay separately",
     "“欠费” lives where the oldest arrears come first: choose only the newest bill and you are told which to add",
     "“丈夫” and “妻子” pay the same bill at once: the second is told that somebody is paying",
     "“未绑定” is bound to the room on giving the phone; “陌生人” has to ask, and the butler decides",
-    "Import bills: linli bills import FILE.xlsx --community 晴川花园 (shows what would happen; then --commit)",
+    "Import bills (shows what would happen; then --commit): "
+    "LINLI_ENV=dev .venv/bin/linli bills import FILE.xlsx --community 晴川花园",
 )
 
 
@@ -46,4 +47,8 @@ def demo_guide(demo: Mapping[str, Any]) -> str:
         "Try (staff sign in with the names above; residents with their openid; all of it in .linli/demo.json)",
     ]
     lines += [f"  {number}. {line}" for number, line in enumerate(_TRY_EN, start=1)]
+    lines += [
+        "",
+        "Ctrl-C 结束，数据保留；make tour 走一遍流程。 Ctrl-C ends it and keeps the data; make tour tells the story.",
+    ]
     return "\n".join(lines)

@@ -91,7 +91,7 @@ async def invite_member(actor: Actor, room_id: UUID, new: NewMember) -> Occupanc
     if resident is not None:
         await claim_tx(actor, resident, occupancy)
         await occupancy.refresh_from_db()
-        await tell_joined_tx(resident.id, OccupancyView(occupancy, customer), room, "已受邀加入")
+        await tell_joined_tx(resident.id, OccupancyView(occupancy, customer), room, "：业主邀请了您")
     return OccupancyView(occupancy, customer)
 
 

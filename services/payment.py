@@ -27,8 +27,8 @@ class OldestArrearsFirst(Refusal):
     """The community wants the oldest arrears paid first; ``bill_ids`` are the ones to add."""
 
     status = 409
-    zh = "请先缴清较早的欠费，再缴后面的账单。"
-    en = "Older arrears of the same room have to be paid first."
+    zh = "请先缴清较早的欠费：还有{count}笔，最早的是“{oldest}”。"
+    en = "Older arrears of the same room have to be paid first: {count}, beginning with “{oldest}”."
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ async def _refuse_out_of_order(actor: Actor, bills: Sequence[Bill]) -> None:
                 .order_by("accrued_on", "id")
             )
             if left_out:
-                raise OldestArrearsFirst(bill_ids=[str(bill.id) for bill in left_out])
+                raise OldestArrearsFirst(
+                    count=len(left_out), oldest=left_out[0].title, bill_ids=[str(bill.id) for bill in left_out]
+                )
 
 
 async def get_payment(actor: Actor, payment_id: UUID) -> PaymentView:

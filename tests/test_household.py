@@ -81,7 +81,7 @@ async def test_who_has_shared_the_phone_already_is_bound_at_once_and_told(
     told = {message.resident_id: message.data["thing2"] for message in await Message.all()}
     assert told == {
         home.owner.resident.id: "李**（家属）加入了您的房屋",
-        wife.resident.id: "李**（家属）已受邀加入",
+        wife.resident.id: "李**（家属）：业主邀请了您",
     }
 
 
