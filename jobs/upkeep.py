@@ -68,6 +68,21 @@ async def make_partitions() -> None:
     await _make_partitions()
 
 
+@job("drop_partitions", cron="41 3 * * * 0")
+async def drop_partitions() -> int:
+    """Let go of months that are older than their retention (migrations/0002_guards.py); how many."""
+    dropped = await _drop_partitions()
+    if dropped:
+        log.info("partitions_dropped", count=dropped)
+    return dropped
+
+
+@unit_of_work
+async def _drop_partitions() -> int:
+    (answer,) = await rows("SELECT linli_drop_partitions() AS dropped")
+    return int(answer["dropped"])
+
+
 @unit_of_work
 async def _make_partitions() -> None:
     await rows("SELECT linli_make_partitions(3) AS made")

@@ -405,6 +405,27 @@ BEGIN
     RETURN made;
 END $$;
 SELECT linli_make_partitions(3);
+
+-- What WeChat sent is kept for two years, who did what for ten; the numbers stand here, where the application cannot
+-- change them. The default partitions stay: they hold what no month had a place for.
+CREATE FUNCTION linli_drop_partitions() RETURNS int
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    old record;
+    dropped int := 0;
+BEGIN
+    FOR old IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+        WHERE p.relname IN ('audits', 'notifications') AND c.relname ~ '^(audits|notifications)_[0-9]{4}_[0-9]{2}$'
+          AND to_date(right(c.relname, 7), 'YYYY_MM')
+              < date_trunc('month', now()) - CASE p.relname WHEN 'audits' THEN interval '10 years'
+                                                            ELSE interval '2 years' END
+    LOOP
+        EXECUTE format('DROP TABLE %I', old.relname);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END $$;
 """
 
 GRANTS = """
@@ -423,8 +444,8 @@ DO $$ DECLARE part regclass; BEGIN
     FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent IN ('audits'::regclass, 'notifications'::regclass)
     LOOP EXECUTE format('REVOKE ALL ON %s FROM linli_app', part); END LOOP;
 END $$;
-REVOKE EXECUTE ON FUNCTION linli_make_partitions(int) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION linli_make_partitions(int) TO linli_app;
+REVOKE EXECUTE ON FUNCTION linli_make_partitions(int), linli_drop_partitions() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION linli_make_partitions(int), linli_drop_partitions() TO linli_app;
 """
 
 
