@@ -13,7 +13,7 @@ from uuid import UUID
 from kit.money import MAX_FEN, format_yuan
 from kit.text import normalise
 from services.bill_remark import Remark
-from services.bill_sheet import COLUMNS, Sheet, SheetRow
+from services.bill_sheet import COLUMNS, Sheet, SheetRow, UnfitRow
 from services.room_name import RoomFinder, RoomName
 
 MOST_LINES = 100
@@ -116,13 +116,18 @@ class _Resolver:
         self.bills: dict[tuple[UUID, UUID, str], PlannedBill] = {}
         self.closest: dict[str, list[str]] = {}
 
-    def error(self, row: SheetRow, name: str | None, code: str, /, **facts: Any) -> None:
+    def error(self, row: SheetRow | UnfitRow, name: str | None, code: str, /, **facts: Any) -> None:
         column = self.sheet.headings.get(name, COLUMNS[name].heading) if name else None
         self.done.errors.append(Remark(row.line, column, code, facts))
 
     def resolve(self) -> Resolution:
+        for unfit in self.sheet.unfit:
+            if unfit.room:
+                self.room(unfit, unfit.room)
+            if unfit.fee_item:
+                self.item(unfit, unfit.fee_item)
         for row in self.sheet.rows:
-            room, item = self.room(row), self.item(row)
+            room, item = self.room(row, row.room), self.item(row, row.fee_item)
             owner = self.owner(row, room) if room else None
             if not (room and item and owner):
                 continue
@@ -139,34 +144,34 @@ class _Resolver:
                 self.error(bill.rows[MOST_LINES], None, "too_many_lines", limit=MOST_LINES)
         return self.done
 
-    def room(self, row: SheetRow) -> RoomName | None:
-        found = self.register.rooms.find(row.room)
+    def room(self, row: SheetRow | UnfitRow, name: str) -> RoomName | None:
+        found = self.register.rooms.find(name)
         if len(found) == 1:
             return found[0]
         if found:
             candidates = "、".join(room.name for room in found[:5])
-            self.error(row, "room", "room_ambiguous", value=row.room, candidates=candidates)
+            self.error(row, "room", "room_ambiguous", value=name, candidates=candidates)
             return None
-        if row.room not in self.closest and len(self.closest) < _MOST_EXPLAINED:
-            self.closest[row.room] = self.register.rooms.closest(row.room)
-        near = self.closest.get(row.room, [])
+        if name not in self.closest and len(self.closest) < _MOST_EXPLAINED:
+            self.closest[name] = self.register.rooms.closest(name)
+        near = self.closest.get(name, [])
         closest_zh = f"最接近的是：{'、'.join(near)}。" if near else ""
         closest_en = f" The closest: {', '.join(near)}." if near else ""
-        self.error(row, "room", "room_unknown", value=row.room, closest_zh=closest_zh, closest_en=closest_en)
+        self.error(row, "room", "room_unknown", value=name, closest_zh=closest_zh, closest_en=closest_en)
         return None
 
-    def item(self, row: SheetRow) -> Item | None:
-        found = self.items.get(row.fee_item, set())
+    def item(self, row: SheetRow | UnfitRow, name: str) -> Item | None:
+        found = self.items.get(name, set())
         if len(found) == 1 and all(item.active for item in found):
             return next(iter(found))
         if len(found) > 1:  # the name of one is the code of another
             names = "、".join(sorted(f"{item.name}（{item.code}）" for item in found))
-            self.error(row, "fee_item", "fee_item_ambiguous", value=row.fee_item, candidates=names)
+            self.error(row, "fee_item", "fee_item_ambiguous", value=name, candidates=names)
         elif found:
-            self.error(row, "fee_item", "fee_item_inactive", value=row.fee_item)
+            self.error(row, "fee_item", "fee_item_inactive", value=name)
         else:
             known = "、".join(item.name for item in self.register.items if item.active) or "—"
-            self.error(row, "fee_item", "fee_item_unknown", value=row.fee_item, known=known)
+            self.error(row, "fee_item", "fee_item_unknown", value=name, known=known)
         return None
 
     def owner(self, row: SheetRow, room: RoomName) -> Owner | None:

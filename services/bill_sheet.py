@@ -80,11 +80,22 @@ class SheetRow:
     title: str | None = None
 
 
+@dataclass(frozen=True)
+class UnfitRow:
+    """A row with a cell that cannot be read. Its room and fee item are looked up all the same, so that one reading of
+    the file tells everything that is wrong with it; None where that very cell cannot be read."""
+
+    line: int
+    room: str | None
+    fee_item: str | None
+
+
 @dataclass
 class Sheet:
     """A file, read. ``row_count`` counts rows with data, good and wrong; ``headings`` is column → as the file says."""
 
     rows: list[SheetRow] = field(default_factory=list)
+    unfit: list[UnfitRow] = field(default_factory=list)
     errors: list[Remark] = field(default_factory=list)
     warnings: list[Remark] = field(default_factory=list)
     headings: dict[str, str] = field(default_factory=dict)
@@ -199,6 +210,7 @@ def _read_row(sheet: Sheet, line: int, cells: Mapping[str, Cell]) -> None:
     debtor = reader.read("debtor", read_name, 100)
     title = reader.read("title", read_words, 100)
     if reader.wrong or not (room and fee_item and period and due_on) or amount_fen is None:
+        sheet.unfit.append(UnfitRow(line, room, fee_item))
         return
     sheet.rows.append(
         SheetRow(line, room, fee_item, period, due_on, amount_fen, quantity, unit or "", unit_price, formula or "",

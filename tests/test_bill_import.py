@@ -73,6 +73,8 @@ WRONG_ROWS = [
      [("房号", "value_missing"), ("收费项目", "value_missing"), ("费用期间", "period_not_understood"),
       ("数量", "number_negative"), ("单价(元)", "number_not_understood"), ("金额(元)", "number_not_understood"),
       ("应缴日期", "date_not_understood")]),
+    ("a date, a room and an item in one reading", "9栋9单元999,电梯费,2026-11,,,,1,2026-02-31,,,",
+     [("应缴日期", "date_not_understood"), ("房号", "room_unknown"), ("收费项目", "fee_item_unknown")]),
     ("another due date in one bill", "3栋1单元1201,物业费,2026-11,,,,1,2026-12-11,,,", [("应缴日期", "lines_differ")]),
     ("another title in one bill", "3栋1单元1201,物业费,2026-11,,,,1,2026-12-10,,,别名", [("账单名称", "lines_differ")]),
 ]  # fmt: skip
