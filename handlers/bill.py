@@ -107,7 +107,8 @@ async def list_my_bills(call: Call) -> PageOut[BillOut]:
 
 
 @route("GET", "/api/v1/bills/{bill_id}", who=Who.RESIDENT, tag="账单 bills", summary="账单详情", response=BillOut)
-async def get_my_bill(call: Call) -> BillOut:
+@route("GET", "/api/v1/staff/bills/{bill_id}", who=Who.STAFF, tag="账单 bills", summary="账单详情", response=BillOut)
+async def get_bill(call: Call) -> BillOut:
     return bill_out(await service.get_bill(call.actor, call.id("bill_id")))
 
 
@@ -117,11 +118,6 @@ async def list_bills(call: Call) -> PageOut[BillOut]:
     wanted = service.BillFilter(call.query.status, call.query.room_id, call.query.community_id)
     page = await service.list_bills(call.actor, wanted, call.query.cursor, call.query.limit)
     return PageOut[BillOut](items=[bill_out(view) for view in page.items], next_cursor=page.next_cursor)
-
-
-@route("GET", "/api/v1/staff/bills/{bill_id}", who=Who.STAFF, tag="账单 bills", summary="账单详情", response=BillOut)
-async def get_bill(call: Call) -> BillOut:
-    return bill_out(await service.get_bill(call.actor, call.id("bill_id")))
 
 
 class NewLineIn(Body):

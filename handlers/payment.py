@@ -135,14 +135,18 @@ async def list_my_payments(call: Call) -> PageOut[PaymentOut]:
 
 @route("GET", "/api/v1/payments/{payment_id}", who=Who.RESIDENT, tag="缴费 payments", summary="支付结果",
        response=PaymentOut)  # fmt: skip
-async def get_my_payment(call: Call) -> PaymentOut:
+@route("GET", "/api/v1/staff/payments/{payment_id}", who=Who.STAFF, tag="缴费 payments", summary="支付单详情",
+       response=PaymentOut)  # fmt: skip
+async def get_payment(call: Call) -> PaymentOut:
     return payment_out(await service.get_payment(call.actor, call.id("payment_id")), call.language)
 
 
 @route("POST", "/api/v1/payments/{payment_id}/confirm", who=Who.RESIDENT, tag="缴费 payments",
        summary="我已支付，请核实", response=PaymentOut)  # fmt: skip
-async def confirm_my_payment(call: Call) -> PaymentOut:
-    """Call after wx.requestPayment returned: WeChat is asked now instead of waiting for its callback."""
+@route("POST", "/api/v1/staff/payments/{payment_id}/check", who=Who.STAFF, tag="缴费 payments",
+       summary="立即向微信查单", response=PaymentOut, refusals=(NotPermitted,))  # fmt: skip
+async def confirm_payment(call: Call) -> PaymentOut:
+    """WeChat is asked now instead of waiting for its callback; a phone calls it when wx.requestPayment returned."""
     return payment_out(await service.confirm_payment(call.actor, call.id("payment_id")), call.language)
 
 
@@ -161,16 +165,3 @@ async def list_payments(call: Call) -> PageOut[PaymentOut]:
     return PageOut[PaymentOut](
         items=[payment_out(view, call.language) for view in page.items], next_cursor=page.next_cursor
     )
-
-
-@route("GET", "/api/v1/staff/payments/{payment_id}", who=Who.STAFF, tag="缴费 payments", summary="支付单详情",
-       response=PaymentOut)  # fmt: skip
-async def get_payment(call: Call) -> PaymentOut:
-    return payment_out(await service.get_payment(call.actor, call.id("payment_id")), call.language)
-
-
-@route("POST", "/api/v1/staff/payments/{payment_id}/check", who=Who.STAFF, tag="缴费 payments",
-       summary="立即向微信查单", response=PaymentOut, refusals=(NotPermitted,))  # fmt: skip
-async def check_payment(call: Call) -> PaymentOut:
-    """Asks WeChat now and settles what it says."""
-    return payment_out(await service.confirm_payment(call.actor, call.id("payment_id")), call.language)

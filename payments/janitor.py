@@ -4,6 +4,7 @@ Callbacks get lost, late and forged; a payment ends in its right state because o
 """
 
 import asyncio
+import time
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -37,7 +38,8 @@ AFTER_CLOSE_S = (300, 3600)
 # An order that WeChat gave a prepay id for and then does not know: only this long after its expiry is it given up.
 GIVEN_UP_AFTER = timedelta(days=1)
 _AT_ONCE = 8
-_A_SWEEP = 3 * _AT_ONCE  # what is surely worked while the claim lasts, even when WeChat hangs
+_A_BATCH = 3 * _AT_ONCE  # what is surely worked while the claim lasts, even when WeChat hangs
+_A_SWEEP_S = 30
 _CLAIM_S = 60  # a claimed attempt is left alone this long; a janitor that dies loses no more than that
 _sweeping = asyncio.Lock()  # one sweep a process: a WeChat that hangs must not take every place of the worker
 
@@ -55,12 +57,12 @@ def first_check_at() -> datetime:
 
 
 async def sweep() -> int:
-    """Work the attempts whose time has come, at most two dozen; how many there were. Sweeps of several processes share
-    the work, and in one process a sweep that finds another under way leaves it to that one."""
+    """Work the attempts whose time has come, batch by batch for half a minute at most; how many there were. Sweeps of
+    several processes share the work, and in one process a sweep that finds another under way leaves it to that one."""
     if _sweeping.locked():
         return 0
     async with _sweeping:
-        claimed = await _claim(_A_SWEEP)
+        begun, worked = time.monotonic(), 0
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def work(attempt_id: UUID) -> None:
@@ -70,8 +72,12 @@ async def sweep() -> int:
                 except Exception:  # one attempt's trouble must not keep the others waiting; it is tried again
                     log.exception("check_failed", attempt_id=str(attempt_id))
 
-        await asyncio.gather(*(work(attempt_id) for attempt_id in claimed))
-        return len(claimed)
+        while claimed := await _claim(_A_BATCH):
+            await asyncio.gather(*(work(attempt_id) for attempt_id in claimed))
+            worked += len(claimed)
+            if time.monotonic() - begun > _A_SWEEP_S:
+                break
+        return worked
 
 
 @unit_of_work

@@ -14,6 +14,7 @@ from models.discrepancy import Discrepancy
 from models.ledger import Entry
 from models.payment import CloseReason, Payment, PaymentAttempt, PaymentState
 from models.unit_of_work import unit_of_work
+from payments import janitor
 from payments.gateways import wechat_pay
 from payments.gateways.base import OutcomeUnknown
 from payments.merchant import gateway_of
@@ -52,6 +53,20 @@ async def test_sweeps_at_once_do_the_work_once(world: World, sandbox: SandboxCon
         looked = await asyncio.gather(*(payments.sweep() for _ in range(4)))
 
     assert sum(looked) == 6
+
+
+async def test_one_sweep_works_more_than_one_batch(
+    world: World, sandbox: SandboxControl, books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = await world.home(bills=5)
+    for bill_id in home.bill_ids:
+        person = await world.resident(home.company)
+        await world.occupancy(home.room, await world.customer(home.company), resident=person.resident)
+        assert (await home.open(person, [bill_id])).status_code == 201
+    monkeypatch.setattr(janitor, "_A_BATCH", 2)
+
+    assert await sweep_after(6) == 5
+    assert await sweep_after(6) == 0
 
 
 async def test_an_unpaid_payment_is_asked_about_less_and_less_and_then_closed(
