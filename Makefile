@@ -6,7 +6,7 @@ BIN := .venv/bin
 CODE := $(wildcard bootstrap.py kit models services payments jobs handlers server sandbox migrations tests bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help environment run reset tour test lint format newcomer clean
+.PHONY: help environment run reset tour test slow bench lint format newcomer clean
 MAKEFLAGS += --no-print-directory
 
 help: ## List what make can do here
@@ -26,7 +26,13 @@ tour: environment ## Walk through what there is, against what 'make run' runs
 	@exec env LINLI_ENV=$${LINLI_ENV:-dev} $(BIN)/linli tour
 
 test: environment ## Run the tests, on a PostgreSQL of their own
-	@$(BIN)/python -m pytest -q -n 2
+	@$(BIN)/python -m pytest -q -n 2 --ignore tests/slow
+
+slow: environment ## Run the slower checks: kill -9 in every place, Redis, fuzz (part of CI)
+	@$(BIN)/python -m pytest -q tests/slow
+
+bench: environment ## Measure side by side with what limits us; see bench/README.md
+	@$(BIN)/python -m bench
 
 lint: environment ## Check style, formatting and types
 	@$(BIN)/ruff check $(CODE)
