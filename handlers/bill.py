@@ -63,9 +63,8 @@ class StaffBillQuery(PageQuery):
     community_id: str | None = None
 
 
-def bill_out(view: service.BillView) -> BillOut:
+def bill_out(bill: service.BillView) -> BillOut:
     """The bill as it is shown."""
-    bill = view.bill
     return BillOut(
         id=str(bill.id),
         title=bill.title,
@@ -76,24 +75,11 @@ def bill_out(view: service.BillView) -> BillOut:
         due_on=bill.due_on,
         accrued_on=bill.accrued_on,
         community_id=str(bill.community_id),
-        community=view.community,
+        community=bill.community,
         room_id=str(bill.room_id) if bill.room_id else None,
-        room=view.room,
-        pay_group=view.pay_group,
-        lines=[
-            BillLineOut(
-                fee_item_id=str(line.fee_item_id),
-                title=line.title,
-                period_from=line.period_from,
-                period_to=line.period_to,
-                quantity=line.quantity,
-                unit=line.unit,
-                unit_price=line.unit_price,
-                formula=line.formula,
-                amount_fen=line.amount_fen,
-            )
-            for line in view.lines
-        ],
+        room=bill.room,
+        pay_group=bill.pay_group,
+        lines=[BillLineOut(**line) for line in bill.lines],
     )
 
 

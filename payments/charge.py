@@ -5,9 +5,10 @@ is committed. A crash, a lost answer or a second tap in between finds the commit
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -134,18 +135,19 @@ def _refuse_unpayable(bills: Sequence[Bill]) -> None:
             raise BillNotPayableOnline(bill_title=bill.title, bill_id=str(bill.id))
     groups: dict[str, list[str]] = {}
     for bill in bills:
-        groups.setdefault(pay_group(bill) or "", []).append(str(bill.id))
+        groups.setdefault(pay_group(dict(bill)) or "", []).append(str(bill.id))
     if len(groups) > 1:
         raise BillsNeedSeparatePayments(count=len(groups), groups=sorted(groups.values()))
     if sum(bill.amount_fen - bill.paid_fen for bill in bills) > min(ONE_PAYMENT_FEN, MAX_FEN):
         raise AmountTooLarge()
 
 
-def pay_group(bill: Bill) -> str | None:
-    """What bills must share to be paid together: debtor and merchant account. None when it cannot be paid online."""
-    if bill.merchant_account_id is None:
+def pay_group(bill: Mapping[str, Any]) -> str | None:
+    """What bills must share to be paid together: debtor and merchant account. ``bill`` holds the columns of a bill;
+    None when it cannot be paid online."""
+    if bill["merchant_account_id"] is None:
         return None
-    shared = f"{bill.community_id}{bill.customer_id}{bill.legal_entity_id}{bill.merchant_account_id}"
+    shared = "".join(str(bill[f"{name}_id"]) for name in ("community", "customer", "legal_entity", "merchant_account"))
     return hashlib.sha256(shared.encode()).hexdigest()[:16]
 
 

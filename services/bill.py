@@ -1,36 +1,48 @@
 """Bills as people see and staff handle them. The money side is behind the door of payments/."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 from uuid import UUID
-
-from tortoise.expressions import Q
 
 import payments
 from kit.errors import NotFound
 from kit.paging import Page, decode_cursor, page_of
 from models.access import Act, Actor, require, require_somewhere
 from models.base import get_visible
-from models.bill import PAYABLE, Bill, BillLine, BillState
+from models.bill import PAYABLE, Bill, BillKind, BillState
 from models.community import Community
 from models.customer import Customer
 from models.fee_item import FeeItem
-from models.merchant_account import MerchantAccount
 from models.room import Room
-from models.unit_of_work import unit_of_work
+from models.unit_of_work import row, rows, unit_of_work
+from services import bill_sql
 from services.listing import wanted_id
 
 
 @dataclass(frozen=True)
 class BillView:
-    """A bill with what is shown beside it."""
+    """A bill as it is shown: with its room, community and lines (dicts of the columns, quantities as decimal text).
 
-    bill: Bill
-    lines: Sequence[BillLine]
-    room: str | None
+    ``pay_group`` is None for what cannot be paid online now.
+    """
+
+    id: UUID
+    title: str
+    state: BillState
+    kind: BillKind
+    amount_fen: int
+    paid_fen: int
+    due_on: date
+    accrued_on: date
+    community_id: UUID
     community: str
+    room_id: UUID | None
+    room: str | None
     pay_group: str | None
+    lines: Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,22 +58,30 @@ async def list_bills(actor: Actor, wanted: BillFilter, cursor: str | None, limit
     """Oldest due first: of the resident's rooms and debts, or of the staff member's communities."""
     if actor.is_staff:
         require_somewhere(actor, Act.BILL_READ)
-    query = Bill.visible_to(actor)
-    if wanted.status == "open":
-        query = query.filter(state__in=PAYABLE)
-    elif wanted.status:
-        query = query.filter(state=BillState(wanted.status))
-    for name in ("room_id", "community_id"):
-        value = getattr(wanted, name)
-        if value is not None:
-            # An id that is none, or not yours, lists what an unknown one lists: nothing.
-            query = query.filter(**{name: wanted_id(value)})
-    if cursor:
-        due_on, last = decode_cursor(cursor, (date.fromisoformat, UUID))
-        query = query.filter(Q(due_on__gt=due_on) | Q(due_on=due_on, id__gt=last))
-    bills = await query.order_by("due_on", "id").limit(limit + 1)
-    page = page_of(bills, limit, lambda bill: (bill.due_on, bill.id))
-    return Page(await _views(page.items), page.next_cursor)
+        visible, whose = bill_sql.STAFF, (actor.community_ids(Act.BILL_READ), [], [])
+    else:
+        rooms = [occupancy.room_id for occupancy in actor.occupancies]
+        since = [occupancy.starts_on for occupancy in actor.occupancies]
+        visible, whose = bill_sql.RESIDENTS, (list(actor.customer_ids), rooms, since)
+    after = decode_cursor(cursor, (date.fromisoformat, UUID)) if cursor else (None, None)
+    found = await rows(
+        f"WITH {visible}{bill_sql.PAGE}{bill_sql.SHOWN}",
+        actor.organization_id,
+        *whose,
+        _states(wanted.status),
+        # An id that is none, or not yours, lists what an unknown one lists: nothing.
+        wanted_id(wanted.room_id) if wanted.room_id is not None else None,
+        wanted_id(wanted.community_id) if wanted.community_id is not None else None,
+        *after,
+        limit + 1,
+    )
+    return page_of([_view(bill) for bill in found], limit, lambda bill: (bill.due_on, bill.id))
+
+
+def _states(status: str | None) -> list[str] | None:
+    if status is None:
+        return None
+    return [str(state) for state in (PAYABLE if status == "open" else (BillState(status),))]
 
 
 async def get_bill(actor: Actor, bill_id: UUID) -> BillView:
@@ -69,28 +89,34 @@ async def get_bill(actor: Actor, bill_id: UUID) -> BillView:
     bill = await get_visible(Bill.visible_to(actor), bill_id)
     if actor.is_staff:
         require(actor, Act.BILL_READ, community_id=bill.community_id)
-    return (await _views([bill]))[0]
+    return await _view_of(bill)
 
 
-async def _views(bills: Sequence[Bill]) -> list[BillView]:
-    """Four more queries for any number of bills."""
-    lines: dict[UUID, list[BillLine]] = {}
-    for line in await BillLine.filter(bill_id__in=[bill.id for bill in bills]).order_by("position"):
-        lines.setdefault(line.bill_id, []).append(line)
-    rooms = {room.id: room.name for room in await Room.filter(id__in=[bill.room_id for bill in bills if bill.room_id])}
-    names = {one.id: one.name for one in await Community.filter(id__in={bill.community_id for bill in bills})}
-    accounts = {bill.merchant_account_id for bill in bills if bill.merchant_account_id}
-    active = set(await MerchantAccount.filter(id__in=accounts, active=True).values_list("id", flat=True))
-    return [
-        BillView(
-            bill,
-            lines.get(bill.id, []),
-            rooms.get(bill.room_id) if bill.room_id else None,
-            names[bill.community_id],
-            payments.pay_group(bill) if bill.state in PAYABLE and bill.merchant_account_id in active else None,
-        )
-        for bill in bills
-    ]
+async def _view_of(bill: Bill) -> BillView:
+    found = await row(f"WITH {bill_sql.THESE}{bill_sql.SHOWN}", [bill.id])
+    assert found is not None
+    return _view(found)
+
+
+def _view(found: dict[str, Any]) -> BillView:
+    state = BillState(found["state"])
+    payable = state in PAYABLE and found["account_is_active"]
+    return BillView(
+        id=found["id"],
+        title=found["title"],
+        state=state,
+        kind=BillKind(found["kind"]),
+        amount_fen=found["amount_fen"],
+        paid_fen=found["paid_fen"],
+        due_on=found["due_on"],
+        accrued_on=found["accrued_on"],
+        community_id=found["community_id"],
+        community=found["community"],
+        room_id=found["room_id"],
+        room=found["room"],
+        pay_group=payments.pay_group(found) if payable else None,
+        lines=json.loads(found["lines"]),
+    )
 
 
 async def issue_bill(actor: Actor, new: payments.NewBill) -> BillView:
@@ -99,7 +125,7 @@ async def issue_bill(actor: Actor, new: payments.NewBill) -> BillView:
     community = await get_visible(Community.visible_to(actor), new.community_id)
     require(actor, Act.BILL_ISSUE, community_id=community.id)
     bill = await _issue(actor, new)
-    return (await _views([bill]))[0]
+    return await _view_of(bill)
 
 
 @unit_of_work
@@ -120,7 +146,7 @@ async def publish_bill(actor: Actor, bill_id: UUID) -> BillView:
     """Turn a draft into an open bill. MoveNotAllowed unless it is a draft."""
     bill = await get_visible(Bill.visible_to(actor), bill_id)
     require(actor, Act.BILL_ISSUE, community_id=bill.community_id)
-    return (await _views([await _publish(actor, bill_id)]))[0]
+    return await _view_of(await _publish(actor, bill_id))
 
 
 @unit_of_work
@@ -132,7 +158,7 @@ async def void_bill(actor: Actor, bill_id: UUID, reason: str) -> BillView:
     """Void an unpaid bill. Refuses with BillHasPayments, or MoveNotAllowed when it is void already."""
     bill = await get_visible(Bill.visible_to(actor), bill_id)
     require(actor, Act.BILL_VOID, community_id=bill.community_id)
-    return (await _views([await _void(actor, bill_id, reason)]))[0]
+    return await _view_of(await _void(actor, bill_id, reason))
 
 
 @unit_of_work

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from kit.ids import new_id
-from models.access import Role
+from models.access import Act, Role
 from models.bill import Bill, BillLine
 from models.occupancy import OccupancyKind
+from services.bill import BillFilter, list_bills
+from services.session import authenticate
 from tests.conftest import SandboxControl
 from tests.world import Home, Person, World, unknown_id
 
@@ -234,3 +236,36 @@ async def test_paging_shows_every_bill_once_in_order(world: World) -> None:
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor"), answer.text
     assert (await home.owner.get("/api/v1/bills?limit=0")).status_code == 422
     assert (await home.owner.get("/api/v1/bills?offset=5")).json()["code"] == "unknown_field"
+
+
+async def test_lists_show_exactly_what_visible_to_lets_see(world: World) -> None:
+    """The statement that lists (services/bill_sql.py) says the rule of Bill.visible_to again; here they are compared,
+    for everybody, over bills before and after each occupancy began, of both debtors, in every state."""
+    home = await world.home(bills=0)
+    buyer, seller = await world.resident(home.company), await world.resident(home.company)
+    flat = await world.room(home.community, "3栋1单元1202")
+    bought, sold = await world.customer(home.company, "新业主"), await world.customer(home.company, "旧业主")
+    await world.occupancy(flat, bought, resident=buyer.resident, starts_on=date(2026, 6, 15))
+    await world.occupancy(flat, sold, resident=seller.resident, starts_on=date(2018, 1, 1), ends_on=date(2026, 6, 14))
+    for month in range(3, 10):
+        await world.bill(home.company, flat, sold if month < 6 else bought, month=date(2026, month, 1))
+        await world.bill(home.company, home.room, home.customer, month=date(2026, month, 1), draft=month == 9)
+    elsewhere = await world.company()
+    foreign = await world.community(elsewhere, "别处")
+    their_room = await world.room(foreign)
+    await world.bill(elsewhere, their_room, await world.customer(elsewhere))
+    staff = [await world.staff(home.company, role, home.community) for role in (Role.FINANCE, Role.REPAIRER)]
+    stranger = await world.staff(elsewhere, Role.FINANCE, foreign)
+
+    counts = []
+    for person in (home.owner, buyer, seller, *staff, stranger):
+        actor = await authenticate(person.token)
+        wanted = {bill.id for bill in await Bill.visible_to(actor)}
+        if actor.is_staff and not actor.community_ids(Act.BILL_READ):
+            assert (await person.get("/api/v1/staff/bills")).status_code == 403 and not wanted
+            continue
+        listed = await list_bills(actor, BillFilter(), None, 100)
+        assert {bill.id for bill in listed.items} == wanted
+        counts.append(len(wanted))
+    # the owner's six (no draft), the buyer's from June on, the seller's before, finance all, the stranger their one
+    assert counts == [6, 4, 3, 14, 1]

@@ -262,6 +262,39 @@ def test_the_rule_of_floats(text: str, bad: bool) -> None:
     assert objects(has_a_float, text) is bad
 
 
+# --- nothing stays on a session -------------------------------------------------------------------------------------
+
+_ON_THE_SESSION = re.compile(
+    r"\b(pg_(try_)?advisory_lock(_shared)?\s*\(|set_config\([^)]*false\s*\)|^\s*(SET(?!\s+LOCAL)|LISTEN|PREPARE)\s+[a-z])",
+    re.MULTILINE,
+)
+
+
+def left_on_the_session(path: str, tree: ast.Module) -> Found:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _ON_THE_SESSION.search(node.value):
+            yield f"{node.lineno} sets something on a session that goes back to the pool as it is"
+
+
+def test_nothing_is_set_on_a_session_of_the_pool() -> None:
+    """Connections go back to the pool without being reset (models/database.py)."""
+    assert not broken(left_on_the_session, "models", "payments", "services", "jobs", "handlers")
+
+
+@pytest.mark.parametrize(
+    ("text", "bad"),
+    [
+        ('x = "SELECT pg_advisory_lock(1)"', True),
+        ('x = "SET lock_timeout = 1"', True),
+        ('x = "SET LOCAL lock_timeout = 1"', False),
+        ('x = "SELECT pg_advisory_xact_lock(1)"', False),
+        ('x = "UPDATE a SET b = 1"', False),
+    ],
+)
+def test_the_rule_of_sessions(text: str, bad: bool) -> None:
+    assert objects(left_on_the_session, text) is bad
+
+
 # --- transactions ---------------------------------------------------------------------------------------------------
 
 
