@@ -135,7 +135,7 @@ def _refuse_unpayable(bills: Sequence[Bill]) -> None:
             raise BillNotPayableOnline(bill_title=bill.title, bill_id=str(bill.id))
     groups: dict[str, list[str]] = {}
     for bill in bills:
-        groups.setdefault(pay_group(dict(bill)) or "", []).append(str(bill.id))
+        groups.setdefault(pay_group(vars(bill)) or "", []).append(str(bill.id))
     if len(groups) > 1:
         raise BillsNeedSeparatePayments(count=len(groups), groups=sorted(groups.values()))
     if sum(bill.amount_fen - bill.paid_fen for bill in bills) > min(ONE_PAYMENT_FEN, MAX_FEN):

@@ -58,7 +58,8 @@ async def list_bills(actor: Actor, wanted: BillFilter, cursor: str | None, limit
     """Oldest due first: of the resident's rooms and debts, or of the staff member's communities."""
     if actor.is_staff:
         require_somewhere(actor, Act.BILL_READ)
-        visible, whose = bill_sql.STAFF, (actor.community_ids(Act.BILL_READ), [], [])
+        visible = bill_sql.STAFF
+        whose: tuple[list[UUID], list[UUID], list[date]] = (actor.community_ids(Act.BILL_READ), [], [])
     else:
         rooms = [occupancy.room_id for occupancy in actor.occupancies]
         since = [occupancy.starts_on for occupancy in actor.occupancies]
