@@ -2,22 +2,21 @@
 
 import json
 import re
-import secrets
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
-from pydantic import BaseModel
 
 import handlers.api  # noqa: F401 - importing declares the routes
-from handlers.route import Route, Who, all_routes
+from handlers.route import Who, all_routes
 from kit.errors import all_refusals
 from models.access import Role
 from server.app import VERSION
 from server.openapi import document
 from tests.conftest import Drain, SandboxControl
-from tests.world import Home, Person, World, unknown_id
+from tests.sweep import ask, counted, everything_of
+from tests.world import World, unknown_id
 
 FIXED = [
     ("POST", "/api/v1/auth/wechat"),
@@ -131,100 +130,6 @@ async def test_residents_find_no_staff_routes_and_staff_no_residents(world: Worl
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), (one.method, path)
 
 
-# What a body needs so that the ids in it are what is judged. Only shapes; every id stands for "somebody else's".
-def body_for(model: type[BaseModel], ids: dict[str, str]) -> dict[str, Any]:
-    """A body that fits the model, with ``ids`` wherever a field is named for one."""
-    made: dict[str, Any] = {}
-    for name, one in model.model_fields.items():
-        if not one.is_required() and not name.endswith("_id"):
-            continue
-        made[name] = _value(name, one.annotation, ids, model.model_json_schema()["properties"][name], model)
-    return made
-
-
-def _value(name: str, annotation: Any, ids: dict[str, str], schema: dict[str, Any], model: type[BaseModel]) -> Any:
-    definitions = model.model_json_schema().get("$defs", {})
-    if "$ref" in schema:
-        schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
-    if "anyOf" in schema:
-        schema = next(one for one in schema["anyOf"] if one.get("type") != "null")
-        return _value(name, annotation, ids, schema, model)
-    if name.endswith("_ids"):
-        return [ids.get(name.removesuffix("s"), unknown_id())]
-    if name.endswith("_id"):
-        return ids.get(name, unknown_id())
-    if "enum" in schema:
-        return schema["enum"][0]
-    if "const" in schema:
-        return schema["const"]
-    kind = schema.get("type")
-    if kind == "integer":
-        return max(int(schema.get("minimum", 1)), int(schema.get("exclusiveMinimum", 0)) + 1)
-    if kind == "boolean":
-        return True
-    if kind == "number":
-        return 1
-    if kind == "array":
-        inner = schema["items"]
-        return [
-            _value(name.removesuffix("s"), None, ids, inner, model) for _ in range(max(1, schema.get("minItems", 0)))
-        ]
-    if kind == "object":
-        return {
-            inner: _value(inner, None, ids, one, model)
-            for inner, one in schema.get("properties", {}).items()
-            if inner in schema.get("required", ()) or inner.endswith("_id")
-        }
-    if schema.get("format") == "date":
-        return "2026-11-01"
-    text = "13900009999" if "phone" in name else f"x{secrets.token_hex(6)}"
-    return (text * 20)[: max(schema.get("minLength", 0), 10)]
-
-
-async def ask(person: Person, one: Route, ids: dict[str, str]) -> httpx.Response:
-    path = re.sub(r"{(\w+)}", lambda found: ids.get(found[1], unknown_id()), one.path)
-    headers = person.headers | {"Idempotency-Key": secrets.token_hex(8)}
-    if one.body is not None:
-        return await person.api.request(one.method, path, json=body_for(one.body, ids), headers=headers)
-    if one.raw_type is not None:
-        return await person.api.request(
-            one.method, path, content=b"x", headers=headers | {"Content-Type": one.raw_type}
-        )
-    params = {name: ids[name] for name in (one.query.model_fields if one.query else ()) if name in ids}
-    return await person.api.request(one.method, path, headers=headers, params=params)
-
-
-async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain: Drain, owner: Any) -> dict[str, str]:
-    """The ids of one of everything that a neighbour's household and company have."""
-    opened = (await home.open(bill_ids=[home.bill_ids[0]])).json()
-    paid = (await sandbox.pay(opened)).json()
-    await sandbox.called_back(paid["out_trade_no"])
-    await drain()
-    ids = {"payment_id": opened["id"], "bill_id": home.bill_ids[1]}
-    tables = {
-        "receipt_id": "receipts",
-        "message_id": "messages",
-        "room_id": "rooms",
-        "building_id": "buildings",
-        "unit_id": "units",
-        "customer_id": "customers",
-        "occupancy_id": "occupancies",
-        "community_id": "communities",
-        "fee_item_id": "fee_items",
-        "merchant_account_id": "merchant_accounts",
-        "legal_entity_id": "legal_entities",
-        "wechat_app_id": "wechat_apps",
-        "app_id": "wechat_apps",
-        "session_id": "sessions",
-        "staff_id": "staff",
-    }
-    for name, table in tables.items():
-        found = await owner.fetchval(f"SELECT id::text FROM {table} ORDER BY id LIMIT 1")
-        assert found is not None, table
-        ids[name] = found
-    return ids
-
-
 @pytest.mark.parametrize("who", ["resident", "neighbour", "manager", "finance"])
 async def test_somebody_elses_ids_answer_as_unknown_ones(
     world: World, sandbox: SandboxControl, drain: Drain, owner: Any, who: str
@@ -264,19 +169,7 @@ async def test_somebody_elses_ids_answer_as_unknown_ones(
         assert mentioned == [], (one.method, one.path, theirs.text)
         checked += 1
     assert checked > 15
-    assert await theirs_unchanged(owner, before)
-
-
-async def counted(owner: Any) -> dict[str, int]:
-    """What of the money there is; the sweep must not have moved any."""
-    return {
-        table: await owner.fetchval(f"SELECT count(*) FROM {table}")
-        for table in ("bills", "payments", "entries", "allocations", "receipts", "discrepancies")
-    }
-
-
-async def theirs_unchanged(owner: Any, before: dict[str, int]) -> bool:
-    return await counted(owner) == before
+    assert await counted(owner) == before
 
 
 def test_an_independent_reader_finds_the_document_valid() -> None:
