@@ -53,6 +53,7 @@ class Act(StrEnum):
     PAYMENT_READ = "payment.read"
     PAYMENT_CHECK = "payment.check"  # ask WeChat now instead of waiting for the sweep
     RECEIPT_READ = "receipt.read"
+    RECEIPT_PRINT = "receipt.print"
     JOURNAL_READ = "journal.read"
     DISCREPANCY_READ = "discrepancy.read"
     DISCREPANCY_RESOLVE = "discrepancy.resolve"
@@ -80,6 +81,7 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.PAYMENT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
     Act.PAYMENT_CHECK: frozenset({_.CASHIER, _.FINANCE}),
     Act.RECEIPT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
+    Act.RECEIPT_PRINT: frozenset({_.MANAGER, _.CASHIER, _.FINANCE}),
     Act.JOURNAL_READ: frozenset({_.FINANCE, _.AUDITOR}),
     Act.DISCREPANCY_READ: frozenset({_.FINANCE, _.AUDITOR}),
     Act.DISCREPANCY_RESOLVE: frozenset({_.FINANCE}),

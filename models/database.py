@@ -13,7 +13,7 @@ MODULES = [
     for name in (
         "organization", "wechat_app", "community", "room", "customer", "occupancy", "resident", "staff", "session",
         "merchant_account", "fee_item", "bill", "payment", "ledger", "notification", "receipt", "message",
-        "discrepancy", "audit", "idempotency", "installation",
+        "discrepancy", "audit", "idempotency", "installation", "wechat_push", "shipping",
     )
 ]  # fmt: skip
 APP_ROLE = "linli_app"

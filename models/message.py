@@ -47,6 +47,9 @@ class Message(Row):
     next_check_at = fields.DatetimeField(null=True)
     detail = fields.CharField(max_length=200, default="")
     sent_at = fields.DatetimeField(null=True)
+    msgid = fields.CharField(max_length=64, null=True)  # WeChat's own number of it
+    outcome = fields.CharField(max_length=64, null=True)  # what WeChat said later: "success", or why it did not arrive
+    outcome_at = fields.DatetimeField(null=True)
 
     class Meta:
         table = "messages"
@@ -58,3 +61,23 @@ class Message(Row):
         if actor.is_staff:
             return cls.filter(community_id__in=actor.community_ids(Act.MESSAGE_READ))
         return cls.filter(resident_id=actor.id)
+
+
+class MessageSubscription(Row):
+    """What a resident last said to a template of an app: 接受 or 拒收. WeChat decides at each sending all the same."""
+
+    organization_id = fields.UUIDField()
+    app_id = fields.UUIDField()
+    resident_id = fields.UUIDField()
+    template_id = fields.CharField(max_length=64)
+    accepted = fields.BooleanField()
+    said_at = fields.DatetimeField()
+
+    class Meta:
+        table = "message_subscriptions"
+        unique_together = (("app_id", "resident_id", "template_id"),)
+
+    @classmethod
+    def visible_to(cls, actor: Actor) -> QuerySet["MessageSubscription"]:
+        """A resident's own, of the app they are in."""
+        return cls.filter(resident_id=None if actor.is_staff else actor.id, app_id=actor.app_id)

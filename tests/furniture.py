@@ -132,6 +132,15 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
                  payer_resident_id=own("resident"), payment_id=own("payment"), year=2026, sequence=1,
                  issued_on=TODAY)  # fmt: skip
     await insert(owner, "receipt_counters", **here, legal_entity_id=entity, year=2026)
+    await insert(owner, "receipt_prints", id=own("print"), **org, **here, receipt_id=own("receipt"), format="a4",
+                 copy_number=1, staff_id=own("staff"))  # fmt: skip
+    await insert(owner, "receipt_files", id=own("file"), **here, receipt_id=own("receipt"), format="a4",
+                 print_id=own("print"), state="made", body=b"%PDF", sha256="x", made_at=NOW)  # fmt: skip
+    await insert(owner, "shipping_uploads", id=own("upload"), **org, **here, app_id=own("app"),
+                 payment_id=own("payment"), state="queued", next_check_at=NOW)  # fmt: skip
+    await insert(owner, "message_subscriptions", id=own("subscription"), **org, app_id=own("app"),
+                 resident_id=own("resident"), template_id="template")  # fmt: skip
+    await insert(owner, "wechat_pushes", id=own("push"), app_id=own("app"), dedupe_key="x")
     await insert(owner, "messages", id=own("message"), **org, **here, resident_id=own("resident"),
                  kind="payment_received", state="queued", next_check_at=NOW)  # fmt: skip
     await insert(owner, "discrepancies", id=own("case"), **org, **here, kind="surplus", payment_id=own("payment"),
