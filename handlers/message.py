@@ -17,12 +17,22 @@ class MessageOut(Out):
     sent_at: datetime | None
 
 
+class SubscriptionOut(Out):
+    """What a resident last said to a template: whether to ask them again is for the mini-program to decide."""
+
+    template_id: str
+    accepted: bool
+    said_at: datetime
+
+
 class StaffMessageOut(MessageOut):
-    """``detail`` is WeChat's errcode when it did not take the message; 43101 is normal."""
+    """``detail`` is WeChat's errcode when it did not take the message; 43101 is normal. ``outcome`` is what WeChat said
+    later of one that it took: ``success``, or why it did not arrive; null while it has said nothing."""
 
     resident_id: Id
     community_id: Id
     detail: str
+    outcome: str | None
 
 
 def _members(message: Message) -> dict[str, object]:
@@ -54,7 +64,19 @@ async def list_messages(call: Call) -> PageOut[StaffMessageOut]:
             resident_id=str(message.resident_id),
             community_id=str(message.community_id),
             detail=message.detail,
+            outcome=message.outcome,
         )
         for message in page.items
     ]
     return PageOut[StaffMessageOut](items=items, next_cursor=page.next_cursor)
+
+
+@route("GET", "/api/v1/message-subscriptions", who=Who.RESIDENT, tag="消息 messages", summary="我的消息订阅",
+       query=PageQuery, response=PageOut[SubscriptionOut])  # fmt: skip
+async def list_subscriptions(call: Call) -> PageOut[SubscriptionOut]:
+    """As WeChat pushed it; a template that nothing was pushed of is not listed."""
+    page = await service.list_subscriptions(call.actor, call.query.cursor, call.query.limit)
+    items = [
+        SubscriptionOut(template_id=one.template_id, accepted=one.accepted, said_at=one.said_at) for one in page.items
+    ]
+    return PageOut[SubscriptionOut](items=items, next_cursor=page.next_cursor)

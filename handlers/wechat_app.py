@@ -10,6 +10,7 @@ from kit.errors import NotFound, NotPermitted
 from models.message import MessageKind
 from models.wechat_app import WechatApp
 from services import wechat_app as service
+from services.shipping import MOST_BACKLOG_DAYS
 
 TAG = "小程序 wechat apps"
 
@@ -27,23 +28,47 @@ class NewWechatAppIn(Body):
     templates: Templates = Field(default_factory=dict)
 
 
+class PushKeysIn(Body):
+    """消息推送配置 of the platform, safe mode (安全模式). They go in and never come out."""
+
+    token: str = Field(pattern=r"^[0-9A-Za-z]{3,32}$")
+    encoding_aes_key: str = Field(pattern=r"^[0-9A-Za-z]{43}$")
+
+
 class WechatAppChangeIn(Body):
-    """What is left out stays."""
+    """What is left out stays. ``uploads_shipping``: tell WeChat (发货信息) of what is paid from now on; with
+    ``shipping_backlog_days`` of what was paid in the days before, too."""
 
     name: str | None = Field(None, min_length=1, max_length=100)
     secret: Secret | None = None
     templates: Templates | None = None
+    push: PushKeysIn | None = None
+    uploads_shipping: bool | None = None
+    shipping_backlog_days: int = Field(0, strict=True, ge=0, le=MOST_BACKLOG_DAYS)
 
 
 class WechatAppOut(Out):
+    """``shipping_refusal`` is the errcode by which WeChat ended the uploads; 48001: not under 发货信息管理."""
+
     id: Id
     appid: str
     name: str
     templates: dict[MessageKind, str]
+    takes_pushes: bool
+    uploads_shipping: bool
+    shipping_refusal: str | None
 
 
 def _out(app: WechatApp) -> WechatAppOut:
-    return WechatAppOut(id=str(app.id), appid=app.appid, name=app.name, templates=app.templates)
+    return WechatAppOut(
+        id=str(app.id),
+        appid=app.appid,
+        name=app.name,
+        templates=app.templates,
+        takes_pushes=app.push_token_cipher is not None,
+        uploads_shipping=app.shipping_since_at is not None,
+        shipping_refusal=app.shipping_refusal,
+    )
 
 
 async def _replay(call: Call, app_id: UUID) -> WechatAppOut:
@@ -71,7 +96,12 @@ async def get_wechat_app(call: Call) -> WechatAppOut:
 
 
 @route("PATCH", "/api/v1/staff/wechat-apps/{app_id}", who=Who.STAFF, tag=TAG, summary="修改小程序",
-       body=WechatAppChangeIn, response=WechatAppOut, refusals=(NotPermitted, NotFound))  # fmt: skip
+       body=WechatAppChangeIn, response=WechatAppOut,
+       refusals=(NotPermitted, NotFound, service.PushKeyNotValid))  # fmt: skip
 async def update_wechat_app(call: Call) -> WechatAppOut:
-    change = service.WechatAppChange(call.body.name, call.body.secret, call.body.templates)
+    body = call.body
+    push = service.PushKeys(body.push.token, body.push.encoding_aes_key) if body.push else None
+    change = service.WechatAppChange(
+        body.name, body.secret, body.templates, push, body.uploads_shipping, body.shipping_backlog_days
+    )
     return _out(await service.update_wechat_app(call.actor, call.id("app_id"), change))

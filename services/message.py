@@ -11,7 +11,7 @@ from kit import clock
 from kit.paging import Page
 from models.access import Act, Actor, require_somewhere
 from models.job import enqueue_tx
-from models.message import MESSAGE_MACHINE, Message, MessageKind, MessageState
+from models.message import MESSAGE_MACHINE, Message, MessageKind, MessageState, MessageSubscription
 from models.resident import WechatIdentity
 from models.unit_of_work import unit_of_work
 from models.wechat_app import WechatApp
@@ -70,13 +70,13 @@ async def send_message(message_id: UUID) -> MessageState | None:
             refusal = "no_template"
             continue
         try:
-            await miniprogram.send_subscribed(app, identity.openid, template_id, message.data)
+            msgid = await miniprogram.send_subscribed(app, identity.openid, template_id, message.data)
         except miniprogram.WechatSaysNo as error:
             refusal = str(error.errcode)
             continue
         except miniprogram.WechatAway as error:
             return await _later(message_id, str(error))
-        return await _decide(message_id, MessageState.SENT, "")
+        return await _decide(message_id, MessageState.SENT, "", msgid)
     known = {"43101", "no_template", "no_identity"}
     return await _decide(message_id, MessageState.REFUSED if refusal in known else MessageState.FAILED, refusal)
 
@@ -94,12 +94,12 @@ async def _take(message_id: UUID) -> Message | None:
 
 
 @unit_of_work
-async def _decide(message_id: UUID, state: MessageState, detail: str) -> MessageState:
+async def _decide(message_id: UUID, state: MessageState, detail: str, msgid: str | None = None) -> MessageState:
     message = await Message.select_for_update().get(id=message_id)
     if message.state is MessageState.QUEUED:
         sent_at = clock.now() if state is MessageState.SENT else None
-        MESSAGE_MACHINE.enter(message, state, detail=detail, next_check_at=None, sent_at=sent_at)
-        await message.save(update_fields=["state", "detail", "next_check_at", "sent_at"])
+        MESSAGE_MACHINE.enter(message, state, detail=detail, next_check_at=None, sent_at=sent_at, msgid=msgid)
+        await message.save(update_fields=["state", "detail", "next_check_at", "sent_at", "msgid"])
     return message.state
 
 
@@ -139,3 +139,8 @@ async def list_messages(actor: Actor, cursor: str | None, limit: int) -> Page[Me
     if actor.is_staff:
         require_somewhere(actor, Act.MESSAGE_READ)
     return await newest_first(Message.visible_to(actor), cursor, limit)
+
+
+async def list_subscriptions(actor: Actor, cursor: str | None, limit: int) -> Page[MessageSubscription]:
+    """What the resident last said to each template of the app they are in, newest first."""
+    return await newest_first(MessageSubscription.visible_to(actor), cursor, limit)

@@ -1,7 +1,7 @@
-"""The mini-program server API: who a login code is, which phone a phone code holds, subscription messages.
+"""The mini-program server API: who a login code is, which phone a phone code holds, messages, shipping information.
 
-Source: developers.weixin.qq.com (code2session, stable_token, getuserphonenumber, subscribeMessage.send). WeChat
-answers these with HTTP 200 always; ``errcode`` absent or 0 is success.
+Source: developers.weixin.qq.com (code2session, stable_token, getuserphonenumber, subscribeMessage.send,
+upload_shipping_info). WeChat answers these with HTTP 200 always; ``errcode`` absent or 0 is success.
 """
 
 from collections.abc import Mapping
@@ -125,8 +125,11 @@ async def phone_of_code(app: WechatApp, code: str) -> str:
     return phone
 
 
-async def send_subscribed(app: WechatApp, openid: str, template_id: str, data: Mapping[str, str]) -> None:
-    """Send one subscription message. Raises WechatSaysNo (43101: no subscription left) or WechatAway."""
+async def send_subscribed(app: WechatApp, openid: str, template_id: str, data: Mapping[str, str]) -> str | None:
+    """Send one subscription message; WeChat's number of it, where it gives one.
+
+    Raises WechatSaysNo (43101: no subscription left) or WechatAway.
+    """
     document = {
         "touser": openid,
         "template_id": template_id,
@@ -134,7 +137,25 @@ async def send_subscribed(app: WechatApp, openid: str, template_id: str, data: M
         "data": {name: {"value": value} for name, value in data.items()},
         "lang": "zh_CN",
     }
-    await _with_token(app, "/cgi-bin/message/subscribe/send", document)
+    answer = await _with_token(app, "/cgi-bin/message/subscribe/send", document)
+    msgid = answer.get("msgid")
+    return str(msgid)[:64] if msgid else None
+
+
+async def upload_shipping_info(app: WechatApp, transaction_id: str, openid: str, description: str) -> None:
+    """Tell that a paid order was provided, as a whole and without a parcel. Raises WechatSaysNo or WechatAway.
+
+    The order is named by WeChat's own number, which is one and the same for a merchant and its service provider.
+    """
+    document = {
+        "order_key": {"order_number_type": 2, "transaction_id": transaction_id},
+        "logistics_type": 3,
+        "delivery_mode": 1,
+        "shipping_list": [{"item_desc": description}],
+        "upload_time": clock.now().astimezone(clock.BEIJING).isoformat(timespec="milliseconds"),
+        "payer": {"openid": openid},
+    }
+    await _with_token(app, "/wxa/sec/order/upload_shipping_info", document)
 
 
 async def _with_token(app: WechatApp, path: str, document: dict[str, Any]) -> dict[str, Any]:
