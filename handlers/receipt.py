@@ -4,6 +4,7 @@ from datetime import date
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
+from pydantic import Field
 
 from handlers.route import Call, Fen, Id, Out, PageOut, PageQuery, Reply, Who, route
 from kit.errors import NotPermitted
@@ -21,6 +22,10 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+class StaffReceiptQuery(PageQuery):
+    number: str | None = Field(None, max_length=40, description="收据编号")
 
 
 class ReceiptItemOut(Out):
@@ -45,6 +50,7 @@ class ReceiptOut(Out):
     items: list[ReceiptItemOut]
     amount_fen: Fen
     amount_in_capitals: str
+    check_code: str = Field(description="核验码: what the paper must say too")
     channel: str
     transaction_id: str | None
     paid_at: str | None
@@ -58,17 +64,19 @@ def receipt_out(actor: Actor, receipt: Receipt) -> ReceiptOut:
         number=receipt.number,
         payment_id=str(receipt.payment_id),
         issued_on=receipt.issued_on,
+        check_code=service.check_code(receipt),
         **(content | {"customer": service.customer_name_for(actor, receipt)}),
     )
 
 
 @route("GET", "/api/v1/receipts", who=Who.RESIDENT, tag=TAG, summary="我的收据", query=PageQuery,
        response=PageOut[ReceiptOut])  # fmt: skip
-@route("GET", "/api/v1/staff/receipts", who=Who.STAFF, tag=TAG, summary="查询收据", query=PageQuery,
+@route("GET", "/api/v1/staff/receipts", who=Who.STAFF, tag=TAG, summary="查询收据", query=StaffReceiptQuery,
        response=PageOut[ReceiptOut], refusals=(NotPermitted,))  # fmt: skip
 async def list_receipts(call: Call) -> PageOut[ReceiptOut]:
-    """Newest first."""
-    page = await service.list_receipts(call.actor, call.query.cursor, call.query.limit)
+    """Newest first; staff find one by its number."""
+    number = getattr(call.query, "number", None)
+    page = await service.list_receipts(call.actor, call.query.cursor, call.query.limit, number)
     items = [receipt_out(call.actor, receipt) for receipt in page.items]
     return PageOut[ReceiptOut](items=items, next_cursor=page.next_cursor)
 

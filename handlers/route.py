@@ -125,6 +125,7 @@ class Route:
     max_bytes: int = 64 * 1024
     raw_type: str | None = None  # a body that is not JSON: its content type
     content_type: str = "application/json"  # of the answer
+    waits: bool = False  # may answer 202 with Retry-After until what was asked for is made
     description: str = ""
 
 

@@ -190,6 +190,20 @@ INVARIANTS = (
         WHERE (a.state = 'suspended' AND s.id IS NULL)
            OR (a.state = 'paid' AND p.surplus_fen > 0 AND o.id IS NULL)""",
     ),
+    Invariant(
+        "L16",
+        "No receipt file has been waiting for its turn for more than ten minutes, and none was given up.",
+        """
+        SELECT id, receipt_id, attempts, detail FROM receipt_files
+        WHERE state = 'failed' OR next_check_at < now() - interval '10 minutes'""",
+    ),
+    Invariant(
+        "L17",
+        "No upload of shipping information has been waiting for its turn for more than ten minutes, and none failed.",
+        """
+        SELECT id, payment_id, attempts, detail FROM shipping_uploads
+        WHERE state = 'failed' OR next_check_at < now() - interval '10 minutes'""",
+    ),
 )
 
 

@@ -137,6 +137,9 @@ def _responses(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
     elif route.status != 204:
         good["content"] = {route.content_type: {"schema": {"type": "string"}}}
     answers: dict[str, Any] = {str(route.status): good}
+    if route.waits:
+        seconds = {"description": "Seconds", "schema": {"type": "integer"}}
+        answers["202"] = {"description": "It is being made: ask again", "headers": {"Retry-After": seconds}}
     by_status: dict[int, list[type[Refusal]]] = {}
     for refusal in _refusals(route):
         by_status.setdefault(refusal.status, []).append(refusal)
