@@ -77,7 +77,10 @@ async def test_a_community_is_opened_from_nothing(world: World, api: httpx.Async
         {"code": "WYF", "name": "物业费", "legal_entity_id": entity["id"]},
     )  # fmt: skip
 
-    assert app == {"id": app["id"], "appid": at.appid, "name": "邻里", "templates": templates}
+    assert app == {
+        "id": app["id"], "appid": at.appid, "name": "邻里", "templates": templates, "takes_pushes": False,
+        "uploads_shipping": False, "shipping_refusal": None,
+    }  # fmt: skip
     assert merchant == {
         "id": merchant["id"], "legal_entity_id": entity["id"], "name": "物业费商户", "mode": "direct",
         "mchid": at.mchid, "sub_mchid": None, "sp_appid": None, "serial_no": at.serial_no, "active": True,
