@@ -1,6 +1,6 @@
 """From a signed request to a signed answer, with the faults that may come between.
 
-Later families of routes (refunds, bills, partner mode) use ``caller_of`` and ``answer`` as the payment routes do.
+Every family of routes uses ``caller_of`` and ``answer``.
 """
 
 import asyncio
@@ -72,6 +72,8 @@ async def answer(
 async def _lose(request: Request, how: str) -> None:
     if how == "500":
         raise PayError(500, "SYSTEM_ERROR", "系统异常，请用相同参数重新调用")
+    if how == "429":
+        raise PayError(429, "FREQUENCY_LIMITED", "频率限制，请降低频率后重试", number=268447840)
     if how == "timeout":
         await asyncio.sleep(SILENCE_S)
     transport: Any = request.transport

@@ -7,12 +7,13 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import SanicException
 from sanic.log import logger
 
-from sandbox import guard, platform_key
+from sandbox import guard, platform_key, refund
 from sandbox.answer import json_answer, pay_refusal
 from sandbox.clock import Clock
 from sandbox.config import Config
 from sandbox.context import Context
 from sandbox.control import control
+from sandbox.decider import Decider
 from sandbox.delivery import Courier
 from sandbox.error import ApiError, ControlError, PayError
 from sandbox.fault import Faults
@@ -20,12 +21,14 @@ from sandbox.merchant import Merchants
 from sandbox.miniprogram import miniprogram
 from sandbox.page import page
 from sandbox.pay_api import pay_api
+from sandbox.refund_api import refund_api
+from sandbox.refund_control import refund_control
 from sandbox.store import Store
 
 App = Sanic[Any, Any]
 
-# A family of routes that comes later (refunds, bills, partner mode) is one more blueprint here.
-BLUEPRINTS = (pay_api, miniprogram, control, page)
+# A family of routes that comes later is one more blueprint here.
+BLUEPRINTS = (pay_api, refund_api, miniprogram, control, refund_control, page)
 
 
 def create_app(config: Config) -> App:
@@ -45,12 +48,14 @@ def create_app(config: Config) -> App:
     app.exception(Exception)(on_exception)
 
     async def open_state(app: App) -> None:
-        app.ctx.sandbox = open_context(config)
-        app.ctx.sandbox.courier.start()
+        context = app.ctx.sandbox = open_context(config)
+        context.courier.start()
+        context.decider.start(lambda seq: refund.decide(context, seq))
 
     async def close_state(app: App) -> None:
         opened: Context | None = getattr(app.ctx, "sandbox", None)
         if opened is not None:
+            await opened.decider.stop()
             await opened.courier.stop()
             opened.store.close()
 
@@ -66,7 +71,7 @@ def open_context(config: Config) -> Context:
     merchants = Merchants(store)
     platform_key.ensure_certificate(store, clock.now())
     courier = Courier(config, store, clock, merchants)
-    return Context(config, store, clock, merchants, Faults(store), courier)
+    return Context(config, store, clock, merchants, Faults(store), courier, Decider(store, clock))
 
 
 async def healthz(request: Request) -> HTTPResponse:

@@ -14,19 +14,31 @@ MAX_RESEND = 1000
 
 
 def _lie_amount(resource: dict[str, Any], params: dict[str, Any]) -> None:
-    resource["amount"] |= {"total": params["amount_fen"], "payer_total": params["amount_fen"]}
+    amount = resource["amount"]
+    names = ("refund", "payer_refund") if "refund" in amount else ("total", "payer_total")
+    amount.update(dict.fromkeys(names, params["amount_fen"]))
 
 
 def _lie_currency(resource: dict[str, Any], params: dict[str, Any]) -> None:
     resource["amount"] |= {"currency": params["currency"], "payer_currency": params["currency"]}
 
 
+def _lie_party(name: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    def lie(resource: dict[str, Any], params: dict[str, Any]) -> None:
+        # A service provider's callbacks call it sp_mchid and sp_appid.
+        resource[name if name in resource else f"sp_{name}"] = params[name]
+
+    return lie
+
+
 _LIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
     "wrong_amount": _lie_amount,
     "wrong_currency": _lie_currency,
-    "wrong_mchid": lambda resource, params: resource.update(mchid=params["mchid"]),
-    "wrong_appid": lambda resource, params: resource.update(appid=params["appid"]),
+    "wrong_mchid": _lie_party("mchid"),
+    "wrong_appid": _lie_party("appid"),
 }
+# What a refund's notice does not say, no fault can make it say wrongly.
+_NOT_OF_REFUNDS = ("wrong_currency", "wrong_appid")
 
 
 def create(
@@ -39,22 +51,25 @@ def create(
     original_type: str,
     summary: str,
     resource: dict[str, Any],
+    form: str = "json",
 ) -> int:
     """Record a callback, due at once unless a fault says otherwise; answers its number. No await: part of the event.
 
-    An address outside ``api_base`` is recorded as refused and never called.
+    An address outside ``api_base`` is recorded as refused and never called. ``form`` xml is the old notice of a refund.
     """
     told = json.loads(json.dumps(resource))
     for kind, lie in _LIES.items():
-        params = context.faults.take(kind, out_trade_no)
+        if original_type == "refund" and kind in _NOT_OF_REFUNDS:
+            continue
+        params = context.faults.take(kind, out_trade_no, original_type)
         if params is not None:
             lie(told, params)
-    treatment = _treatment(context, out_trade_no)
+    treatment = _treatment(context, out_trade_no, original_type)
     state, due_ms = "pending", context.clock.tick_ms()
-    late = context.faults.take("late", out_trade_no)
+    late = context.faults.take("late", out_trade_no, original_type)
     if late is not None:
         due_ms += late["delay_s"] * 1000
-    if context.faults.take("lost", out_trade_no) is not None:
+    if context.faults.take("lost", out_trade_no, original_type) is not None:
         state = "lost"
     if origin_of(notify_url) != origin_of(context.config.api_base):
         state = "refused"
@@ -68,6 +83,7 @@ def create(
         summary=summary,
         resource=json.dumps(told, ensure_ascii=False, separators=(",", ":")),
         notify_url=notify_url,
+        format=form,
         create_time=beijing(context.clock.now()),
         treatment=json.dumps(treatment),
         state=state,
@@ -77,16 +93,16 @@ def create(
     return seq
 
 
-def _treatment(context: Context, out_trade_no: str) -> dict[str, Any]:
+def _treatment(context: Context, out_trade_no: str, of: str) -> dict[str, Any]:
     treatment: dict[str, Any] = {}
-    duplicate = context.faults.take("duplicate", out_trade_no)
+    duplicate = context.faults.take("duplicate", out_trade_no, of)
     if duplicate is not None:
         treatment["copies"] = duplicate["count"]
-    if context.faults.take("certificate_signed", out_trade_no) is not None:
+    if context.faults.take("certificate_signed", out_trade_no, of) is not None:
         treatment["key"] = "certificate"
-    if context.faults.take("unknown_serial", out_trade_no) is not None:
+    if context.faults.take("unknown_serial", out_trade_no, of) is not None:
         treatment["first_signature"] = "unknown"
-    if context.faults.take("signtest", out_trade_no) is not None:
+    if context.faults.take("signtest", out_trade_no, of) is not None:
         treatment["first_signature"] = "probe"
     return treatment
 
@@ -125,6 +141,7 @@ def _view(context: Context, row: dict[str, Any]) -> dict[str, Any]:
         "mchid": row["mchid"],
         "out_trade_no": row["out_trade_no"],
         "notify_url": row["notify_url"],
+        "format": row["format"],
         "create_time": row["create_time"],
         "state": row["state"],
         "due_in_s": None if due_ms is None else max(-((context.clock.tick_ms() - due_ms) // 1000), 0),

@@ -7,6 +7,7 @@ import httpx
 
 LOOPBACK = "127.0.0.1"
 MAX_SPEED = 100_000
+MAX_REFUND_S = 30 * 86_400
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Config:
     """``state``: the sqlite file (made if missing). ``port`` 0 takes a free one. ``api_base``: the only origin that is
     ever called back. ``speed``: how many seconds of the retry schedule pass in one real second.
     ``subscriptions``: how many messages of each template a person allows who was never given a number.
+    ``refund_s``: after how many seconds of the retry schedule a refund is decided.
     """
 
     state: Path
@@ -22,6 +24,7 @@ class Config:
     host: str = LOOPBACK
     speed: int = 1
     subscriptions: int = 1000
+    refund_s: int = 3
 
     def __post_init__(self) -> None:
         if self.host != LOOPBACK:
@@ -32,6 +35,8 @@ class Config:
             raise ValueError(f"speed is a whole number from 1 to {MAX_SPEED}")
         if self.subscriptions < 0:
             raise ValueError("subscriptions is not negative")
+        if not 0 <= self.refund_s <= MAX_REFUND_S:
+            raise ValueError(f"refund_s is a whole number from 0 to {MAX_REFUND_S}")
         if origin_of(self.api_base) is None or httpx.URL(self.api_base).raw_path != b"/":
             raise ValueError("api_base is an origin such as http://127.0.0.1:8000")
 

@@ -7,6 +7,7 @@ from sanic import Request
 
 from sandbox.clock import Clock
 from sandbox.config import Config
+from sandbox.decider import Decider
 from sandbox.delivery import Courier
 from sandbox.fault import Faults
 from sandbox.merchant import Merchants
@@ -26,6 +27,12 @@ class Context:
     merchants: Merchants
     faults: Faults
     courier: Courier
+    decider: Decider
+
+    def wake(self) -> None:
+        """Let those who wait look at the clock again: it was moved."""
+        self.courier.wake()
+        self.decider.wake()
 
 
 def context_of(request: Request) -> Context:

@@ -51,7 +51,8 @@ def texts(value: Any, name: str) -> Any:
 @control.put("/merchants/<mchid:str>")
 async def put_merchant(request: Request, mchid: str) -> HTTPResponse:
     """Register a merchant; answers the platform's keys."""
-    body = fields(request, {"serial_no": str, "public_key": str, "apiv3_key": str, "appids": list})
+    required = {"serial_no": str, "public_key": str, "apiv3_key": str, "appids": list}
+    body = fields(request, required, {"refund_notify_url": str})
     texts(body["appids"], "appids")
     return json_answer(context_of(request).merchants.register(mchid, **body))
 
@@ -174,7 +175,7 @@ async def post_clock(request: Request) -> HTTPResponse:
         context.clock.advance(body["advance_s"])
     if "calendar_offset_s" in body:
         context.clock.set_calendar_offset(body["calendar_offset_s"])
-    context.courier.wake()
+    context.wake()
     return json_answer(_clock(context))
 
 

@@ -13,7 +13,7 @@ import httpx
 from sanic.log import logger
 
 from kit import crypto
-from sandbox import platform_key
+from sandbox import old_notice, platform_key
 from sandbox.clock import Clock, beijing
 from sandbox.config import Config
 from sandbox.merchant import Merchant, Merchants
@@ -151,15 +151,7 @@ class Courier:
             merchant = self._merchants.get(row["mchid"])
             if merchant is None:
                 raise LookupError("a callback of a merchant that was never registered")
-            body = envelope(row, merchant)
-            headers = {
-                **signature_headers(self._key(row, merchant, signature), self._clock.unix_s(), body),
-                "Content-Type": "application/json",
-                "User-Agent": "Mozilla/4.0",
-                "Request-ID": secrets.token_hex(16).upper() + "-0",
-            }
-            if signature == "probe":
-                headers["Wechatpay-Signature"] = probe_signature()
+            body, headers = self._message(row, merchant, signature)
             status, error, answer = await self._post(row["notify_url"], headers, body)
         self._store.insert(
             "callback_attempt",
@@ -172,6 +164,16 @@ class Courier:
             answer=answer,
         )
         return status
+
+    def _message(self, row: dict[str, Any], merchant: Merchant, signature: str) -> tuple[bytes, dict[str, str]]:
+        headers = {"User-Agent": "Mozilla/4.0", "Request-ID": secrets.token_hex(16).upper() + "-0"}
+        if row["format"] == "xml":
+            return old_notice.document(json.loads(row["resource"]), merchant), {**headers, "Content-Type": "text/xml"}
+        body = envelope(row, merchant)
+        headers |= signature_headers(self._key(row, merchant, signature), self._clock.unix_s(), body)
+        if signature == "probe":
+            headers["Wechatpay-Signature"] = probe_signature()
+        return body, {**headers, "Content-Type": "application/json"}
 
     def _key(self, row: dict[str, Any], merchant: Merchant, signature: str) -> SigningKey:
         if signature == "unknown":

@@ -47,6 +47,16 @@ def header_mchid_differs() -> PayError:
     return PayError(400, "PARAM_ERROR", "http header中的mchid与post payload中的mchid不匹配", number=268447843)
 
 
+def resource_not_exists(message: str = "订单不存在") -> PayError:
+    """On the refund routes: no such refund, or no such order that was paid."""
+    return PayError(404, "RESOURCE_NOT_EXISTS", message)
+
+
+def sub_mchid_differs() -> PayError:
+    """The order is another sub-merchant's, or of none."""
+    return PayError(400, "PARAM_ERROR", "子商户号和订单不匹配", number=268447845)
+
+
 class ApiError(Exception):
     """A refusal of the mini-program server API: HTTP 200 with ``errcode``."""
 

@@ -11,18 +11,20 @@ from typing import Any
 from sandbox.error import ControlError
 from sandbox.store import Store
 
-OPERATIONS = ("prepay", "query", "close", "certificates")
+OPERATIONS = ("prepay", "query", "close", "refund", "refund_query", "refund_abnormal", "certificates")
+OUTCOMES = ("SUCCESS", "ABNORMAL", "CLOSED", "PROCESSING")
 MAX_TIMES = 1_000_000
 DAY_S = 86_400
 
 
 @dataclass(frozen=True)
 class Number:
-    """A whole-number parameter; ``default`` None means that it must be given."""
+    """A whole-number parameter; without a default it must be given, unless it is optional."""
 
     least: int
     most: int
     default: int | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,25 +49,35 @@ class Kind:
 _ANY_OPERATION = Word(choices=OPERATIONS, optional=True)
 _OPERATION = Word(choices=OPERATIONS)
 _FEN = Number(1, 2**53)
+# A callback is of a payment or of a refund; without it both are meant.
+_OF = {"of": Word(choices=("transaction", "refund"), optional=True)}
 
 KINDS: dict[str, Kind] = {
     # of callbacks
     "duplicate": Kind(
-        "every delivery of the callback is made `count` times at once", "回调重复送达", {"count": Number(2, 100, 2)}
+        "every delivery of the callback is made `count` times at once",
+        "回调重复送达",
+        {"count": Number(2, 100, 2), **_OF},
     ),
-    "lost": Kind("the callback is recorded and never sent", "回调丢失"),
+    "lost": Kind("the callback is recorded and never sent", "回调丢失", {**_OF}),
     "late": Kind(
-        "the first delivery waits `delay_s` seconds of the retry clock", "回调迟到", {"delay_s": Number(1, 30 * DAY_S)}
+        "the first delivery waits `delay_s` seconds of the retry clock",
+        "回调迟到",
+        {"delay_s": Number(1, 30 * DAY_S), **_OF},
     ),
     "wrong_amount": Kind(
-        "the callback says `amount_fen`; the order and the query stay true", "回调金额不符", {"amount_fen": _FEN}
+        "the callback says `amount_fen`; the order, the refund and the query stay true",
+        "回调金额不符",
+        {"amount_fen": _FEN, **_OF},
     ),
     "wrong_amount_order": Kind(
         "the payment is recorded with `amount_fen`: callback and query both say so",
         "入账金额不符",
         {"amount_fen": _FEN},
     ),
-    "wrong_mchid": Kind("the callback names another merchant", "回调商户号不符", {"mchid": Word(default="1999999999")}),
+    "wrong_mchid": Kind(
+        "the callback names another merchant", "回调商户号不符", {"mchid": Word(default="1999999999"), **_OF}
+    ),
     "wrong_appid": Kind(
         "the callback names another app", "回调 AppID 不符", {"appid": Word(default="wx0000000000000000")}
     ),
@@ -73,18 +85,34 @@ KINDS: dict[str, Kind] = {
         "the callback names another currency", "回调币种不符", {"currency": Word(pattern="[A-Z]{3}", default="USD")}
     ),
     "signtest": Kind(
-        "the first delivery carries a false signature WECHATPAY/SIGNTEST/…, the schedule then a true one", "签名探测"
+        "the first delivery carries a false signature WECHATPAY/SIGNTEST/…, the schedule then a true one",
+        "签名探测",
+        {**_OF},
     ),
     "certificate_signed": Kind(
-        "the callback is signed with the platform certificate instead of the public key", "回调改用平台证书签名"
+        "the callback is signed with the platform certificate instead of the public key",
+        "回调改用平台证书签名",
+        {**_OF},
     ),
-    "unknown_serial": Kind("the first delivery is signed with a key that nobody was told of", "回调使用未知序列号"),
-    "before_answer": Kind("payment and callback happen before the prepay answer is returned", "先回调后应答"),
+    "unknown_serial": Kind(
+        "the first delivery is signed with a key that nobody was told of", "回调使用未知序列号", {**_OF}
+    ),
+    "before_answer": Kind(
+        "payment and callback, or the refund's decision and notice, happen before the answer is returned",
+        "先回调后应答",
+        {"operation": Word(choices=("prepay", "refund"), default="prepay")},
+    ),
+    # of refunds
+    "refund_outcome": Kind(
+        "the refund ends so, `delay_s` seconds later on the retry clock; PROCESSING: it is never decided",
+        "退款结果",
+        {"outcome": Word(choices=OUTCOMES, default="SUCCESS"), "delay_s": Number(0, 30 * DAY_S, optional=True)},
+    ),
     # of API calls
     "answer_lost": Kind(
-        "the request is accepted, then answered 500, cut off, or not answered at all",
+        "the request is accepted, then answered 500 or 429, cut off, or not answered at all",
         "应答丢失",
-        {"operation": _OPERATION, "how": Word(choices=("500", "cut", "timeout"), default="500")},
+        {"operation": _OPERATION, "how": Word(choices=("500", "429", "cut", "timeout"), default="500")},
     ),
     "error": Kind(
         "the request is refused with `status` and `code` before it is accepted",
@@ -115,7 +143,7 @@ def _shown(kind: Kind) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for name, param in kind.params.items():
         if isinstance(param, Number):
-            shown[name] = {"from": param.least, "to": param.most, "default": param.default}
+            shown[name] = {"from": param.least, "to": param.most, "default": param.default, "optional": param.optional}
         elif param.choices:
             shown[name] = {"one_of": list(param.choices), "default": param.default, "optional": param.optional}
         else:
@@ -144,11 +172,12 @@ class Faults:
         params = {key: _value(name, key, param, rest) for key, param in kind.params.items()}
         if rest:
             raise _unfit(name, sorted(rest)[0])
+        params = {key: value for key, value in params.items() if value is not None}
         seq = self._store.insert(
             "fault",
             kind=name,
             out_trade_no=out_trade_no,
-            operation=params.get("operation"),
+            operation=params.get("operation") or params.get("of"),
             times_left=times,
             params=json.dumps(params),
         )
@@ -195,6 +224,8 @@ def _value(kind: str, name: str, param: Number | Word, rest: dict[str, Any]) -> 
     given = rest.pop(name, None)
     if isinstance(param, Number):
         number = param.default if given is None else given
+        if number is None and param.optional:
+            return None
         if type(number) is not int or not param.least <= number <= param.most:
             raise _unfit(kind, name)
         return number

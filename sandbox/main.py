@@ -73,9 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--api", default="http://127.0.0.1:8000", help="the only origin that is called back")
     parser.add_argument("--speed", type=int, default=1, help="retry schedule: seconds passing in one second")
     parser.add_argument("--subscriptions", type=int, default=1000, help="messages allowed per person and template")
+    parser.add_argument("--refund-s", type=int, default=3, help="seconds of the schedule until a refund is decided")
     given = parser.parse_args(arguments)
     try:
-        config = Config(given.state, given.port, given.api, speed=given.speed, subscriptions=given.subscriptions)
+        config = Config(
+            *(given.state, given.port, given.api),
+            speed=given.speed,
+            subscriptions=given.subscriptions,
+            refund_s=given.refund_s,
+        )
     except ValueError as error:
         parser.error(str(error))
     try:

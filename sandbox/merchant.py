@@ -27,6 +27,7 @@ class Merchant:
     apiv3_key: bytes
     appids: frozenset[str]
     platform_key: SigningKey
+    refund_notify_url: str | None
 
 
 class Merchants:
@@ -50,11 +51,18 @@ class Merchants:
                 apiv3_key=row["apiv3_key"].encode(),
                 appids=frozenset(app["appid"] for app in appids),
                 platform_key=SigningKey(row["platform_key_id"], row["platform_private_key"]),
+                refund_notify_url=row["refund_notify_url"],
             )
         return self._parsed[mchid]
 
     def register(
-        self, mchid: str, serial_no: str, public_key: str, apiv3_key: str, appids: list[str]
+        self,
+        mchid: str,
+        serial_no: str,
+        public_key: str,
+        apiv3_key: str,
+        appids: list[str],
+        refund_notify_url: str | None = None,
     ) -> dict[str, Any]:
         """Put the merchant in; again replaces its side and keeps the platform's. Answers the platform's keys."""
         _check(mchid, serial_no, public_key, apiv3_key)
@@ -77,6 +85,7 @@ class Merchants:
                     "UPDATE merchant SET serial_no = ?, public_key = ?, apiv3_key = ? WHERE mchid = ?",
                     *(serial_no, public_key, apiv3_key, mchid),
                 )
+            self._store.execute("UPDATE merchant SET refund_notify_url = ? WHERE mchid = ?", refund_notify_url, mchid)
             self._store.execute("DELETE FROM merchant_app WHERE mchid = ?", mchid)
             for appid in sorted(set(appids)):
                 self._store.insert("merchant_app", mchid=mchid, appid=appid)

@@ -42,7 +42,7 @@ _DESCRIPTIONS = {
     TradeState.REFUND: "转入退款",
     TradeState.CLOSED: "订单已关闭",
 }
-_PAID = (TradeState.SUCCESS, TradeState.REFUND)
+PAID = (TradeState.SUCCESS, TradeState.REFUND)
 
 
 def place(context: Context, merchant: Merchant, product: str, request: dict[str, Any]) -> str:
@@ -71,7 +71,7 @@ def _check_payer(context: Context, request: dict[str, Any]) -> None:
 
 
 def _check_repeat(context: Context, trade: dict[str, Any], product: str, request: dict[str, Any]) -> None:
-    if trade["trade_state"] in _PAID:
+    if trade["trade_state"] in PAID:
         raise error.order_paid()
     if trade["trade_state"] == TradeState.CLOSED or context.clock.life_s() > trade["expires_s"]:
         raise error.order_closed()
@@ -164,7 +164,7 @@ def document(trade: dict[str, Any]) -> dict[str, Any]:
         "trade_state_desc": _DESCRIPTIONS[state],
         "amount": {"total": trade["total_fen"], "currency": trade["currency"]},
     }
-    if state not in _PAID:
+    if state not in PAID:
         return told
     told |= {
         "transaction_id": trade["transaction_id"],
@@ -187,7 +187,7 @@ def close(context: Context, merchant: Merchant, out_trade_no: str, request: dict
     trade = _find(context, merchant.mchid, out_trade_no)
     if trade is None:
         raise error.order_not_exist()
-    if trade["trade_state"] in _PAID:
+    if trade["trade_state"] in PAID:
         raise error.order_paid()
     context.store.execute("UPDATE trade SET trade_state = ? WHERE seq = ?", TradeState.CLOSED, trade["seq"])
 
@@ -206,9 +206,9 @@ def pay(context: Context, token: str, openid: str | None = None) -> tuple[dict[s
         wrong = context.faults.take("wrong_amount_order", trade["out_trade_no"])
         now = context.clock.now()
         context.store.execute(
-            "UPDATE trade SET trade_state = ?, transaction_id = ?, success_time = ?, openid = ?, total_fen = ?"
-            " WHERE seq = ?",
-            *(TradeState.SUCCESS, _make_transaction_id(now), beijing(now), payer),
+            "UPDATE trade SET trade_state = ?, transaction_id = ?, success_time = ?, openid = ?, paid_s = ?,"
+            " total_fen = ? WHERE seq = ?",
+            *(TradeState.SUCCESS, _make_transaction_id(now), beijing(now), payer, context.clock.life_s()),
             *(wrong["amount_fen"] if wrong else trade["total_fen"], trade["seq"]),
         )
         paid = context.store.row("SELECT * FROM trade WHERE seq = ?", trade["seq"]) or {}
@@ -226,7 +226,7 @@ def pay(context: Context, token: str, openid: str | None = None) -> tuple[dict[s
 
 
 def _check_payable(context: Context, prepay: dict[str, Any], trade: dict[str, Any], openid: str | None) -> str:
-    if trade["trade_state"] in _PAID:
+    if trade["trade_state"] in PAID:
         raise ControlError(409, "order_paid", "该订单已支付。", out_trade_no=trade["out_trade_no"])
     if trade["trade_state"] == TradeState.CLOSED:
         raise ControlError(409, "order_closed", "该订单已关闭。", out_trade_no=trade["out_trade_no"])

@@ -127,6 +127,65 @@ JSAPI = Group("下单", {**_ORDER, "payer": _PAYER}, required=True)
 NATIVE = Group("下单", _ORDER, required=True)
 CLOSE = Group("关单", {"mchid": Text("直连商户号", 32, required=True)}, required=True)
 
+REFUND = Group(
+    "申请退款",
+    {
+        "sub_mchid": Text("子商户号", 32),
+        "transaction_id": Text("微信支付订单号", 32),
+        "out_trade_no": Text("商户订单号", 32, least=6, pattern=r"[0-9A-Za-z_\-|*]+"),
+        "out_refund_no": Text("商户退款单号", 64, required=True, pattern=r"[0-9A-Za-z_\-|*@]+"),
+        "reason": Text("退款原因", 80),
+        "notify_url": Text("退款结果回调url", 256, pattern=ADDRESS),
+        "funds_account": Text("退款资金来源", 32, pattern="AVAILABLE|UNSETTLED"),
+        "amount": Group(
+            "金额信息",
+            {
+                "refund": Whole("退款金额", required=True),
+                "total": Whole("原订单金额", required=True),
+                "currency": Text("退款币种", 16, required=True, pattern="CNY"),
+                "from": Many(
+                    "退款出资账户及金额",
+                    Group(
+                        "退款出资账户",
+                        {
+                            "account": Text("出资账户类型", 32, required=True, pattern="AVAILABLE|UNAVAILABLE"),
+                            "amount": Whole("出资金额", required=True),
+                        },
+                    ),
+                ),
+            },
+            required=True,
+        ),
+        "goods_detail": Many(
+            "退款商品",
+            Group(
+                "退款商品",
+                {
+                    "merchant_goods_id": Text("商户侧商品编码", 32, required=True),
+                    "wechatpay_goods_id": Text("微信侧商品编码", 32),
+                    "goods_name": Text("商品名称", 256),
+                    "unit_price": Whole("商品单价", required=True, least=0),
+                    "refund_amount": Whole("商品退款金额", required=True, least=0),
+                    "refund_quantity": Whole("商品退货数量", required=True),
+                },
+            ),
+        ),
+    },
+    required=True,
+)
+ABNORMAL_REFUND = Group(
+    "发起异常退款",
+    {
+        "sub_mchid": Text("子商户号", 32),
+        "out_refund_no": Text("商户退款单号", 64, required=True),
+        "type": Text("异常退款处理方式", 32, required=True, pattern="USER_BANK_CARD|MERCHANT_BANK_CARD"),
+        "bank_type": Text("开户银行", 16),
+        "bank_account": Text("收款银行卡号", 1024),
+        "real_name": Text("收款用户姓名", 1024),
+    },
+    required=True,
+)
+
 
 def body_of(raw: bytes) -> dict[str, Any]:
     """The JSON object in a request's body, or PARAM_ERROR."""

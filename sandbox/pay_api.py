@@ -35,7 +35,7 @@ async def _prepay(request: Request, product: str, member: str) -> HTTPResponse:
 
     async def accept() -> dict[str, Any]:
         token = order.place(context, merchant, product, body)
-        if product == "JSAPI" and context.faults.take("before_answer", out_trade_no) is not None:
+        if product == "JSAPI" and context.faults.take("before_answer", out_trade_no, "prepay") is not None:
             await _pay_before_answer(context, token)
         return {member: token}
 

@@ -1,18 +1,21 @@
 """WeChat's own keys: one certificate of the platform, one public key per merchant; and signing with them."""
 
+import base64
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
 from kit import crypto
 from kit.wechat_signature import SCHEME, response_message
 from sandbox.clock import beijing
+from sandbox.error import PayError
 from sandbox.store import Store
 
 CERTIFICATE_YEARS = 5
@@ -101,6 +104,26 @@ def certificate_key(store: Store) -> SigningKey:
     """The key of the certificate in force."""
     newest = certificates(store)[-1]
     return SigningKey(newest["serial_no"], newest["private_key"])
+
+
+def check_sealed(
+    store: Store, public_key: SigningKey, serial: str | None, document: dict[str, Any], members: tuple[str, ...]
+) -> None:
+    """Refuse members that were not sealed with the key whose serial the request names (RSAES-OAEP, SHA-1)."""
+    given = [document[name] for name in members if isinstance(document.get(name), str)]
+    if not given:
+        return
+    pems = {row["serial_no"]: row["private_key"] for row in certificates(store)}
+    pem = (pems | {public_key.serial: public_key.private_key}).get(serial or "")
+    if pem is None:
+        raise PayError(400, "PARAM_ERROR", "请求头Wechatpay-Serial有误，无法解密敏感信息")
+    # SHA-1 is what the protocol says.
+    scheme = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)  # noqa: S303
+    for text in given:
+        try:
+            _loaded(pem).decrypt(base64.b64decode(text, validate=True), scheme)
+        except ValueError as unreadable:
+            raise PayError(400, "PARAM_ERROR", "敏感信息解密失败，请检查加密使用的公钥") from unreadable
 
 
 def signature_headers(key: SigningKey, timestamp: int, body: bytes) -> dict[str, str]:

@@ -10,69 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 1
-
-SCHEMA = """
-CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-
-CREATE TABLE platform_certificate (
-    serial_no TEXT PRIMARY KEY, certificate TEXT NOT NULL, private_key TEXT NOT NULL,
-    effective_time TEXT NOT NULL, expire_time TEXT NOT NULL);
-
-CREATE TABLE merchant (
-    mchid TEXT PRIMARY KEY, serial_no TEXT NOT NULL, public_key TEXT NOT NULL, apiv3_key TEXT NOT NULL,
-    platform_key_id TEXT NOT NULL, platform_public_key TEXT NOT NULL, platform_private_key TEXT NOT NULL);
-CREATE TABLE merchant_app (mchid TEXT NOT NULL, appid TEXT NOT NULL, PRIMARY KEY (mchid, appid)) WITHOUT ROWID;
-
-CREATE TABLE app (seq INTEGER PRIMARY KEY, appid TEXT NOT NULL UNIQUE, secret TEXT NOT NULL, name TEXT NOT NULL);
-CREATE TABLE template (
-    appid TEXT NOT NULL, template_id TEXT NOT NULL, title TEXT NOT NULL,
-    PRIMARY KEY (appid, template_id)) WITHOUT ROWID;
-CREATE TABLE person (openid TEXT PRIMARY KEY, appid TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE code (
-    code TEXT PRIMARY KEY, kind TEXT NOT NULL, openid TEXT NOT NULL, phone TEXT, expires_s INTEGER NOT NULL,
-    used INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-CREATE TABLE access_token (
-    token TEXT PRIMARY KEY, appid TEXT NOT NULL, issued_s INTEGER NOT NULL, expires_s INTEGER NOT NULL,
-    forced INTEGER NOT NULL, revoked INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-CREATE INDEX access_token_by_app ON access_token (appid, expires_s);
-CREATE TABLE subscription (
-    openid TEXT NOT NULL, template_id TEXT NOT NULL, remaining INTEGER NOT NULL,
-    PRIMARY KEY (openid, template_id)) WITHOUT ROWID;
-CREATE TABLE message (
-    seq INTEGER PRIMARY KEY, openid TEXT NOT NULL, appid TEXT NOT NULL, template_id TEXT NOT NULL, page TEXT,
-    data TEXT NOT NULL, sent_at TEXT NOT NULL);
-CREATE INDEX message_by_person ON message (openid, seq);
-
--- mchid is the calling merchant, for whom out_trade_no is unique.
-CREATE TABLE trade (
-    seq INTEGER PRIMARY KEY, mchid TEXT NOT NULL, appid TEXT NOT NULL, out_trade_no TEXT NOT NULL,
-    product TEXT NOT NULL, fingerprint TEXT NOT NULL, description TEXT NOT NULL, attach TEXT,
-    notify_url TEXT NOT NULL, openid TEXT, total_fen INTEGER NOT NULL, currency TEXT NOT NULL,
-    created_at TEXT NOT NULL, time_expire TEXT NOT NULL, expires_s INTEGER NOT NULL,
-    trade_state TEXT NOT NULL, transaction_id TEXT UNIQUE, success_time TEXT,
-    UNIQUE (mchid, out_trade_no));
-CREATE INDEX trade_by_state ON trade (trade_state, seq);
-CREATE TABLE prepay (
-    prepay_id TEXT PRIMARY KEY, trade_seq INTEGER NOT NULL, expires_s INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX prepay_by_trade ON prepay (trade_seq);
-
-CREATE TABLE callback (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, mchid TEXT NOT NULL, out_trade_no TEXT NOT NULL,
-    event_type TEXT NOT NULL, original_type TEXT NOT NULL, summary TEXT NOT NULL, resource TEXT NOT NULL,
-    notify_url TEXT NOT NULL, create_time TEXT NOT NULL, treatment TEXT NOT NULL,
-    state TEXT NOT NULL, rounds INTEGER NOT NULL DEFAULT 0, due_ms INTEGER);
-CREATE INDEX callback_due ON callback (due_ms) WHERE state = 'pending';
-CREATE INDEX callback_by_order ON callback (out_trade_no);
-CREATE TABLE callback_attempt (
-    seq INTEGER PRIMARY KEY, callback_seq INTEGER NOT NULL, at TEXT NOT NULL, reason TEXT NOT NULL,
-    signature TEXT NOT NULL, status INTEGER, error TEXT, answer TEXT NOT NULL);
-CREATE INDEX callback_attempt_by_callback ON callback_attempt (callback_seq);
-
-CREATE TABLE fault (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, out_trade_no TEXT, operation TEXT, times_left INTEGER,
-    params TEXT NOT NULL);
-"""
+from sandbox.schema import STEPS
 
 
 class StateUnusable(RuntimeError):
@@ -99,11 +37,11 @@ class Store:
 
     def _migrate(self) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            self._connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
-        elif version != SCHEMA_VERSION:
+        if version > len(STEPS):
             self.close()
-            raise StateUnusable("the state file is of another version of the sandbox: delete it and start again")
+            raise StateUnusable("the state file is of a later version of the sandbox: delete it and start again")
+        for number, step in enumerate(STEPS[version:], start=version + 1):
+            self._connection.executescript(f"BEGIN;{step}PRAGMA user_version={number};COMMIT;")
 
     def close(self) -> None:
         """Write everything back into the one file and let go of it."""

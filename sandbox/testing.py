@@ -207,6 +207,48 @@ class Desk:
         """Close by our number."""
         return await self.signed("POST", f"/v3/pay/transactions/out-trade-no/{out_trade_no}/close", {"mchid": MCHID})
 
+    def refund(self, order: dict[str, Any], refund_fen: int | None = None, **changes: Any) -> dict[str, Any]:
+        """The parameters of a refund of an order that ``order`` made; in full unless said otherwise."""
+        total = order["amount"]["total"]
+        document = {
+            "out_trade_no": order["out_trade_no"],
+            "out_refund_no": f"R{secrets.token_hex(10)}",
+            "notify_url": f"{self.api.base}/notify/refund",
+            "amount": {"refund": refund_fen or total, "total": total, "currency": "CNY"},
+            **changes,
+        }
+        return {name: value for name, value in document.items() if value is not None}
+
+    async def refunded(self, refund: dict[str, Any]) -> httpx.Response:
+        """Ask for a refund."""
+        return await self.signed("POST", "/v3/refund/domestic/refunds", refund)
+
+    async def query_refund(self, out_refund_no: str) -> httpx.Response:
+        """Query a refund by our number."""
+        return await self.signed("GET", f"/v3/refund/domestic/refunds/{out_refund_no}")
+
+    async def refunds(self, out_trade_no: str) -> list[dict[str, Any]]:
+        """An order's refunds as WeChat sees them, newest first."""
+        answer = await self.client.get("/sandbox/refunds", params={"out_trade_no": out_trade_no})
+        found: list[dict[str, Any]] = answer.json()["refunds"]
+        return found
+
+    async def decide(self, refund_id: str, status: str) -> httpx.Response:
+        """Decide a refund now."""
+        return await self.control("POST", f"/sandbox/refunds/{refund_id}/decide", {"status": status})
+
+    async def refund_by_hand(self, out_trade_no: str, amount_fen: int, **rest: Any) -> dict[str, Any]:
+        """Refund at WeChat's site, past the merchant's API."""
+        document = {"out_trade_no": out_trade_no, "amount_fen": amount_fen, **rest}
+        answer = await self.control("POST", "/sandbox/refunds", document)
+        answer.raise_for_status()
+        made: dict[str, Any] = answer.json()
+        return made
+
+    async def notices(self, out_trade_no: str) -> list[dict[str, Any]]:
+        """The notices of an order's refunds, newest first, with every attempt to deliver them."""
+        return [each for each in await self.callbacks(out_trade_no) if each["event_type"].startswith("REFUND.")]
+
     async def callbacks(self, out_trade_no: str) -> list[dict[str, Any]]:
         """The log of an order's callbacks."""
         answer = await self.client.get("/sandbox/callbacks", params={"out_trade_no": out_trade_no})
@@ -239,7 +281,7 @@ class Desk:
 
 @contextlib.asynccontextmanager
 async def desk(
-    folder: Path, *, api: Receiver | None = None, speed: int = 1, subscriptions: int = 1000
+    folder: Path, *, api: Receiver | None = None, speed: int = 1, subscriptions: int = 1000, refund_s: int = 3
 ) -> AsyncIterator[Desk]:
     """A running sandbox with a merchant, an app and the person ``resident-1``, and an API to call back.
 
@@ -251,7 +293,9 @@ async def desk(
         shutil.copy(merchant.state, state)
     async with contextlib.AsyncExitStack() as opened:
         called: Receiver = api if api is not None else await opened.enter_async_context(receiver())
-        config = Config(state, port=0, api_base=called.base, speed=speed, subscriptions=subscriptions)
+        config = Config(
+            state, port=0, api_base=called.base, speed=speed, subscriptions=subscriptions, refund_s=refund_s
+        )
         base = await opened.enter_async_context(running(config))
         client = await opened.enter_async_context(
             httpx.AsyncClient(base_url=base, trust_env=False, timeout=10, verify=base.startswith("https:"))
