@@ -14,12 +14,14 @@ from sanic import HTTPResponse, Request
 from sandbox import authorization, platform_key
 from sandbox.context import Context, context_of
 from sandbox.error import PayError
-from sandbox.merchant import Merchant
+from sandbox.merchant import KeyMode, Merchant
 from sandbox.platform_key import SigningKey
 
 JSON = "application/json; charset=utf-8"
 # Longer than any client waits; then the connection is cut.
 SILENCE_S = 55
+# What a proxy says in WeChat's name.
+HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
 
 def encode(document: Any) -> bytes:
@@ -66,7 +68,25 @@ async def answer(
     lost = context.faults.take("answer_lost", out_trade_no, operation)
     if lost is not None:
         await _lose(request, lost["how"])
-    return _signed(context, request, merchant, document, out_trade_no, operation)
+    html = context.faults.take("html", out_trade_no, operation)
+    if html is not None:
+        return HTTPResponse(HTML, status=html["status"], content_type="text/html")
+    answered = _signed(context, request, merchant, document, out_trade_no, operation)
+    if answered.body and context.faults.take("truncated", out_trade_no, operation) is not None:
+        await _break_off(request, answered)
+    return answered
+
+
+async def _break_off(request: Request, whole: HTTPResponse) -> None:
+    """Send the head and half of the body, then cut the connection."""
+    body = whole.body or b""
+    headers = {**whole.headers, "Content-Type": whole.content_type, "Content-Length": len(body)}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    transport: Any = request.transport
+    if transport is not None:
+        transport.write(f"HTTP/1.1 {whole.status} OK\r\n{head}\r\n".encode() + body[: len(body) // 2])
+        transport.close()
+    await asyncio.sleep(SILENCE_S)
 
 
 async def _lose(request: Request, how: str) -> None:
@@ -93,18 +113,22 @@ def _signed(
 ) -> HTTPResponse:
     body = b"" if document is None else encode(document)
     key = _key_for(context, merchant, request.headers.get("wechatpay-serial"))
-    signed_body = body
+    signed_body, timestamp = body, context.clock.unix_s()
+    stale = context.faults.take("stale_answer", out_trade_no, operation)
+    if stale is not None:
+        timestamp -= stale["age_s"]
     if context.faults.take("bad_signature", out_trade_no, operation) is not None:
         signed_body = body + b" "
-    headers = {**platform_key.signature_headers(key, context.clock.unix_s(), signed_body), "Request-ID": request_id()}
+    headers = {**platform_key.signature_headers(key, timestamp, signed_body), "Request-ID": request_id()}
     if document is None:
         return HTTPResponse(status=204, headers=headers)
     return HTTPResponse(body, status=200, headers=headers, content_type=JSON)
 
 
 def _key_for(context: Context, merchant: Merchant, serial: str | None) -> SigningKey:
-    """The public key when the request asked for it by its id, else the platform's certificate."""
-    if serial == merchant.platform_key.serial:
+    """The public key when the request asked for it by its id or there is nothing else; else the certificate."""
+    by_key = serial == merchant.platform_key.serial and merchant.key_mode is KeyMode.BOTH
+    if by_key or merchant.key_mode is KeyMode.PUBLIC_KEY:
         return merchant.platform_key
     return platform_key.certificate_key(context.store)
 

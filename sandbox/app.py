@@ -9,6 +9,7 @@ from sanic.log import logger
 
 from sandbox import guard, platform_key, refund
 from sandbox.answer import json_answer, pay_refusal
+from sandbox.certificate import certificate_api, certificate_control
 from sandbox.clock import Clock
 from sandbox.config import Config
 from sandbox.context import Context
@@ -28,7 +29,10 @@ from sandbox.store import Store
 App = Sanic[Any, Any]
 
 # A family of routes that comes later is one more blueprint here.
-BLUEPRINTS = (pay_api, refund_api, miniprogram, control, refund_control, page)
+BLUEPRINTS = (
+    *(pay_api, refund_api, certificate_api, miniprogram),
+    *(control, refund_control, certificate_control, page),
+)
 
 
 def create_app(config: Config) -> App:

@@ -66,6 +66,9 @@ def create(
             lie(told, params)
     treatment = _treatment(context, out_trade_no, original_type)
     state, due_ms = "pending", context.clock.tick_ms()
+    group = _group(context, out_trade_no, original_type)
+    if group is not None:
+        treatment["group"], state = group, "held"
     late = context.faults.take("late", out_trade_no, original_type)
     if late is not None:
         due_ms += late["delay_s"] * 1000
@@ -89,8 +92,41 @@ def create(
         state=state,
         due_ms=due_ms if state == "pending" else None,
     )
+    if group is not None:
+        _release_full_group(context)
     context.courier.wake()
     return seq
+
+
+def _held(context: Context) -> list[dict[str, Any]]:
+    return context.store.rows("SELECT seq, treatment FROM callback WHERE state = 'held' ORDER BY seq DESC")
+
+
+def _group(context: Context, out_trade_no: str, of: str) -> dict[str, Any] | None:
+    """The group whose order is turned round and to which this callback belongs, a new one if a fault says so."""
+    for row in _held(context):
+        group: dict[str, Any] = json.loads(row["treatment"])["group"]
+        return group if group["out_trade_no"] in (None, out_trade_no) and group.get("of") in (None, of) else None
+    return context.faults.take("reorder", out_trade_no, of)
+
+
+def _release_full_group(context: Context) -> None:
+    held = _held(context)
+    if len(held) >= json.loads(held[0]["treatment"])["group"]["count"]:
+        release_held(context)
+
+
+def release_held(context: Context) -> None:
+    """Deliver what was held back, the last first, each one after the first delivery of the one before."""
+    before = None
+    for row in _held(context):
+        treatment = json.dumps({**json.loads(row["treatment"]), "after": before})
+        context.store.execute(
+            "UPDATE callback SET state = 'pending', due_ms = ?, treatment = ? WHERE seq = ?",
+            *(context.clock.tick_ms(), treatment, row["seq"]),
+        )
+        before = row["seq"]
+    context.courier.wake()
 
 
 def _treatment(context: Context, out_trade_no: str, of: str) -> dict[str, Any]:
@@ -100,6 +136,9 @@ def _treatment(context: Context, out_trade_no: str, of: str) -> dict[str, Any]:
         treatment["copies"] = duplicate["count"]
     if context.faults.take("certificate_signed", out_trade_no, of) is not None:
         treatment["key"] = "certificate"
+    stale = context.faults.take("stale", out_trade_no, of)
+    if stale is not None:
+        treatment["age_s"] = stale["age_s"]
     if context.faults.take("unknown_serial", out_trade_no, of) is not None:
         treatment["first_signature"] = "unknown"
     if context.faults.take("signtest", out_trade_no, of) is not None:

@@ -52,7 +52,14 @@ def texts(value: Any, name: str) -> Any:
 async def put_merchant(request: Request, mchid: str) -> HTTPResponse:
     """Register a merchant; answers the platform's keys."""
     required = {"serial_no": str, "public_key": str, "apiv3_key": str, "appids": list}
-    body = fields(request, required, {"refund_notify_url": str})
+    optional = {
+        "refund_notify_url": str,
+        "keys": str,
+        "public_key_share": int,
+        "fee_rate": str,
+        "sub_merchants": dict,
+    }
+    body = fields(request, required, optional)
     texts(body["appids"], "appids")
     return json_answer(context_of(request).merchants.register(mchid, **body))
 
@@ -210,7 +217,10 @@ async def post_fault(request: Request) -> HTTPResponse:
 @control.delete("/faults")
 async def delete_faults(request: Request) -> HTTPResponse:
     """Take all faults back."""
-    return json_answer({"deleted": context_of(request).faults.delete()})
+    context = context_of(request)
+    deleted = context.faults.delete()
+    callback.release_held(context)
+    return json_answer({"deleted": deleted})
 
 
 @control.delete("/faults/<fault_id:int>")

@@ -16,7 +16,7 @@ from kit import crypto
 from sandbox import old_notice, platform_key
 from sandbox.clock import Clock, beijing
 from sandbox.config import Config
-from sandbox.merchant import Merchant, Merchants
+from sandbox.merchant import KeyMode, Merchant, Merchants
 from sandbox.platform_key import SigningKey, probe_signature, signature_headers
 from sandbox.store import Store
 
@@ -37,7 +37,7 @@ class Courier:
 
     def __init__(self, config: Config, store: Store, clock: Clock, merchants: Merchants) -> None:
         self._config, self._store, self._clock, self._merchants = config, store, clock, merchants
-        self._wake = asyncio.Event()
+        self._wake, self._tried = asyncio.Event(), asyncio.Event()
         self._in_flight: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_task: asyncio.Task[None] | None = None
@@ -97,6 +97,8 @@ class Courier:
             self._store.execute("UPDATE callback SET state = 'exhausted', due_ms = NULL WHERE seq = ?", seq)
         finally:
             self._in_flight.discard(seq)
+            self._tried.set()
+            self._tried = asyncio.Event()
             self.wake()
 
     async def deliver_due(self, seq: int) -> None:
@@ -113,6 +115,8 @@ class Courier:
             return
         treatment = json.loads(row["treatment"])
         first = row["rounds"] == 0
+        if first:
+            await self._first_round_of(treatment.get("after"))
         signature = treatment.get("first_signature", "true") if first else "true"
         reason = "first" if first else "retry"
         copies = range(treatment.get("copies", 1))
@@ -129,6 +133,13 @@ class Courier:
             "UPDATE callback SET state = ?, rounds = ?, due_ms = ? WHERE seq = ? AND state = 'pending'",
             *(state, rounds, due_ms, seq),
         )
+
+    async def _first_round_of(self, seq: int | None) -> None:
+        """Wait until another callback has been tried once."""
+        while seq is not None and self._store.row(
+            "SELECT 1 FROM callback WHERE seq = ? AND state = 'pending' AND rounds = 0", seq
+        ):
+            await self._tried.wait()
 
     def _delivered(self, seq: int) -> None:
         self._store.execute(
@@ -151,7 +162,7 @@ class Courier:
             merchant = self._merchants.get(row["mchid"])
             if merchant is None:
                 raise LookupError("a callback of a merchant that was never registered")
-            body, headers = self._message(row, merchant, signature)
+            body, headers = self._message(row, merchant, signature, reason)
             status, error, answer = await self._post(row["notify_url"], headers, body)
         self._store.insert(
             "callback_attempt",
@@ -165,12 +176,16 @@ class Courier:
         )
         return status
 
-    def _message(self, row: dict[str, Any], merchant: Merchant, signature: str) -> tuple[bytes, dict[str, str]]:
+    def _message(
+        self, row: dict[str, Any], merchant: Merchant, signature: str, reason: str
+    ) -> tuple[bytes, dict[str, str]]:
         headers = {"User-Agent": "Mozilla/4.0", "Request-ID": secrets.token_hex(16).upper() + "-0"}
         if row["format"] == "xml":
             return old_notice.document(json.loads(row["resource"]), merchant), {**headers, "Content-Type": "text/xml"}
         body = envelope(row, merchant)
-        headers |= signature_headers(self._key(row, merchant, signature), self._clock.unix_s(), body)
+        # Stale once: WeChat signs afresh each time that it tries again.
+        age_s = json.loads(row["treatment"]).get("age_s", 0) if reason == "first" else 0
+        headers |= signature_headers(self._key(row, merchant, signature), self._clock.unix_s() - age_s, body)
         if signature == "probe":
             headers["Wechatpay-Signature"] = probe_signature()
         return body, {**headers, "Content-Type": "application/json"}
@@ -178,7 +193,8 @@ class Courier:
     def _key(self, row: dict[str, Any], merchant: Merchant, signature: str) -> SigningKey:
         if signature == "unknown":
             return SigningKey(f"PUB_KEY_ID_{secrets.randbelow(10**34):034d}", platform_key.make_key_pair()[1])
-        if json.loads(row["treatment"]).get("key") == "certificate":
+        treated = json.loads(row["treatment"]).get("key") == "certificate" and merchant.key_mode is KeyMode.BOTH
+        if treated or merchant.signs_by_certificate(row["seq"]):
             return platform_key.certificate_key(self._store)
         return merchant.platform_key
 

@@ -42,6 +42,11 @@ def out_trade_no_used() -> PayError:
     return PayError(403, "OUT_TRADE_NO_USED", "商户订单号重复", number=268498688)
 
 
+def appid_mchid_not_match() -> PayError:
+    """The app is not bound to the merchant."""
+    return PayError(400, "APPID_MCHID_NOT_MATCH", "appid和mch_id不匹配，请检查后再试", number=268445527)
+
+
 def header_mchid_differs() -> PayError:
     """Signed by one merchant, speaking of another."""
     return PayError(400, "PARAM_ERROR", "http header中的mchid与post payload中的mchid不匹配", number=268447843)

@@ -89,6 +89,16 @@ KINDS: dict[str, Kind] = {
         "签名探测",
         {**_OF},
     ),
+    "stale": Kind(
+        "the first delivery carries a true signature over a timestamp `age_s` old",
+        "回调时间戳过期",
+        {"age_s": Number(1, 30 * DAY_S, 301), **_OF},
+    ),
+    "reorder": Kind(
+        "this and the next callbacks wait until there are `count`, then are delivered last first, one after the other",
+        "回调乱序",
+        {"count": Number(2, 100, 2), **_OF},
+    ),
     "certificate_signed": Kind(
         "the callback is signed with the platform certificate instead of the public key",
         "回调改用平台证书签名",
@@ -126,6 +136,17 @@ KINDS: dict[str, Kind] = {
     "bad_signature": Kind(
         "the accepted answer carries a signature that does not verify", "应答签名错误", {"operation": _ANY_OPERATION}
     ),
+    "stale_answer": Kind(
+        "the accepted answer carries a true signature over a timestamp `age_s` old",
+        "应答时间戳过期",
+        {"operation": _ANY_OPERATION, "age_s": Number(1, 30 * DAY_S, 301)},
+    ),
+    "html": Kind(
+        "the request is accepted, then answered with a page of HTML and `status`, not signed",
+        "应答为 HTML",
+        {"operation": _ANY_OPERATION, "status": Number(200, 599, 502)},
+    ),
+    "truncated": Kind("the accepted answer ends in the middle of its body", "应答截断", {"operation": _ANY_OPERATION}),
     "slow": Kind(
         "the accepted answer waits `delay_ms`",
         "应答缓慢",
@@ -207,7 +228,7 @@ class Faults:
         elif row["times_left"] is not None:
             self._store.execute("UPDATE fault SET times_left = times_left - 1 WHERE seq = ?", row["seq"])
         params: dict[str, Any] = json.loads(row["params"])
-        return params
+        return {**params, "out_trade_no": row["out_trade_no"]}
 
     @staticmethod
     def _view(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Merchants: what the merchant platform's web site would be told by hand."""
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -15,6 +18,15 @@ from sandbox.store import Store
 
 MCHID = re.compile(r"[0-9A-Za-z]{1,32}")
 SERIAL_NO = re.compile(r"[0-9A-Fa-f]{8,40}")
+FEE_RATE = re.compile(r"\d{1,2}\.\d\d%")
+
+
+class KeyMode(StrEnum):
+    """Which of WeChat's keys a merchant has."""
+
+    BOTH = "both"  # may choose, as while it changes over
+    PUBLIC_KEY = "public_key"  # as a new merchant: there is no certificate to download
+    CERTIFICATE = "certificate"  # as a merchant of old: there is no public key
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,17 @@ class Merchant:
     appids: frozenset[str]
     platform_key: SigningKey
     refund_notify_url: str | None
+    key_mode: KeyMode
+    public_key_share: int
+    fee_rate_bp: int
+    sub_merchants: Mapping[str, frozenset[str]]
+
+    def signs_by_certificate(self, number: int) -> bool:
+        """Whether the callback of this number is signed by the certificate: the share is spread evenly."""
+        if self.key_mode is not KeyMode.BOTH:
+            return self.key_mode is KeyMode.CERTIFICATE
+        share = self.public_key_share
+        return number * share // 100 == (number - 1) * share // 100
 
 
 class Merchants:
@@ -52,6 +75,12 @@ class Merchants:
                 appids=frozenset(app["appid"] for app in appids),
                 platform_key=SigningKey(row["platform_key_id"], row["platform_private_key"]),
                 refund_notify_url=row["refund_notify_url"],
+                key_mode=KeyMode(row["key_mode"]),
+                public_key_share=row["public_key_share"],
+                fee_rate_bp=row["fee_rate_bp"],
+                sub_merchants={
+                    sub_mchid: frozenset(appids) for sub_mchid, appids in json.loads(row["sub_merchants"]).items()
+                },
             )
         return self._parsed[mchid]
 
@@ -62,10 +91,14 @@ class Merchants:
         public_key: str,
         apiv3_key: str,
         appids: list[str],
-        refund_notify_url: str | None = None,
+        **more: Any,
     ) -> dict[str, Any]:
-        """Put the merchant in; again replaces its side and keeps the platform's. Answers the platform's keys."""
+        """Put the merchant in; again replaces its side and keeps the platform's. Answers the platform's keys.
+
+        ``more``: refund_notify_url, keys, public_key_share, fee_rate, sub_merchants; what is left out is as usual.
+        """
         _check(mchid, serial_no, public_key, apiv3_key)
+        columns = _settings(**more)
         known = self._store.row("SELECT platform_key_id FROM merchant WHERE mchid = ?", mchid)
         with self._store.transaction():
             if known is None:
@@ -85,7 +118,11 @@ class Merchants:
                     "UPDATE merchant SET serial_no = ?, public_key = ?, apiv3_key = ? WHERE mchid = ?",
                     *(serial_no, public_key, apiv3_key, mchid),
                 )
-            self._store.execute("UPDATE merchant SET refund_notify_url = ? WHERE mchid = ?", refund_notify_url, mchid)
+            self._store.execute(
+                "UPDATE merchant SET refund_notify_url = ?, key_mode = ?, public_key_share = ?, fee_rate_bp = ?,"
+                " sub_merchants = ? WHERE mchid = ?",
+                *(*columns, mchid),
+            )
             self._store.execute("DELETE FROM merchant_app WHERE mchid = ?", mchid)
             for appid in sorted(set(appids)):
                 self._store.insert("merchant_app", mchid=mchid, appid=appid)
@@ -97,14 +134,39 @@ class Merchants:
         row = self._store.row("SELECT * FROM merchant WHERE mchid = ?", mchid)
         if row is None:
             raise ControlError(404, "merchant_unknown", "没有登记这个商户号。")
+        has_key, has_certificates = row["key_mode"] != KeyMode.CERTIFICATE, row["key_mode"] != KeyMode.PUBLIC_KEY
         return {
-            "public_key_id": row["platform_key_id"],
-            "public_key": row["platform_public_key"],
+            "public_key_id": row["platform_key_id"] if has_key else None,
+            "public_key": row["platform_public_key"] if has_key else None,
             "certificates": [
                 {"serial_no": each["serial_no"], "certificate": each["certificate"]}
-                for each in platform_key.certificates(self._store)
+                for each in (platform_key.certificates(self._store) if has_certificates else [])
             ],
         }
+
+
+def _settings(
+    refund_notify_url: str | None = None,
+    keys: str = KeyMode.BOTH,
+    public_key_share: int = 100,
+    fee_rate: str = "0.60%",
+    sub_merchants: Mapping[str, list[str]] | None = None,
+) -> tuple[Any, ...]:
+    """The columns of what may be left out, or 422."""
+    subs = sub_merchants or {}
+    unfit = {
+        "keys": keys not in list(KeyMode),
+        "public_key_share": not 0 <= public_key_share <= 100,
+        "fee_rate": FEE_RATE.fullmatch(fee_rate) is None,
+        "sub_merchants": not all(
+            MCHID.fullmatch(sub_mchid) and isinstance(appids, list) and all(isinstance(each, str) for each in appids)
+            for sub_mchid, appids in subs.items()
+        ),
+    }
+    if any(unfit.values()):
+        raise ControlError(422, "invalid_input", "登记内容有误。", fields=[name for name, bad in unfit.items() if bad])
+    fee_rate_bp = int(fee_rate.rstrip("%").replace(".", ""))
+    return refund_notify_url, keys, public_key_share, fee_rate_bp, json.dumps(subs)
 
 
 def _check(mchid: str, serial_no: str, public_key: str, apiv3_key: str) -> None:

@@ -11,18 +11,18 @@ from enum import StrEnum
 from typing import Any
 
 from kit.clock import BEIJING
-from sandbox import callback, error, parameter
+from sandbox import callback, error, parameter, party
 from sandbox.clock import beijing
 from sandbox.context import Context
-from sandbox.error import ControlError, PayError
+from sandbox.error import ControlError
 from sandbox.merchant import Merchant
+from sandbox.party import Party
 
 PREPAY_LIFE_S = 2 * 3600
 DAY_S = 86_400
 DEFAULT_EXPIRY_S = 7 * DAY_S
 LEAST_EXPIRY_S = 60
 MAX_EXPIRY_S = {"JSAPI": 15 * DAY_S, "NATIVE": 7 * DAY_S}
-_PARAMETERS = {"JSAPI": parameter.JSAPI, "NATIVE": parameter.NATIVE}
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 CODE_URL = "weixin://wxpay/bizpayurl?pr="
 
@@ -45,29 +45,19 @@ _DESCRIPTIONS = {
 PAID = (TradeState.SUCCESS, TradeState.REFUND)
 
 
-def place(context: Context, merchant: Merchant, product: str, request: dict[str, Any]) -> str:
-    """Record the order, or find the same one again; answers a fresh prepay_id (JSAPI) or code_url (NATIVE)."""
-    parameter.check(request, _PARAMETERS[product])
-    if request["mchid"] != merchant.mchid:
-        raise error.header_mchid_differs()
-    if request["appid"] not in merchant.appids:
-        raise PayError(400, "APPID_MCHID_NOT_MATCH", "appid和mch_id不匹配，请检查后再试", number=268445527)
-    if product == "JSAPI":
-        _check_payer(context, request)
+def place(context: Context, who: Party, product: str, request: dict[str, Any]) -> str:
+    """Record the order, or find the same one again; answers a fresh prepay_id (JSAPI) or code_url (NATIVE).
+
+    ``request`` has been checked against its table, and ``who`` was read from it.
+    """
     with context.store.transaction():
-        trade = _find(context, merchant.mchid, request["out_trade_no"])
+        trade = _find(context, who.mchid, request["out_trade_no"])
         if trade is None:
-            seq, expires_s = _insert(context, product, request)
+            seq, expires_s = _insert(context, who, product, request)
         else:
             _check_repeat(context, trade, product, request)
             seq, expires_s = trade["seq"], trade["expires_s"]
         return _make_token(context, product, seq, expires_s)
-
-
-def _check_payer(context: Context, request: dict[str, Any]) -> None:
-    person = context.store.row("SELECT appid FROM person WHERE openid = ?", request["payer"]["openid"])
-    if person is None or person["appid"] != request["appid"]:
-        raise PayError(400, "PARAM_ERROR", "appid和openid不匹配", number=268435461)
 
 
 def _check_repeat(context: Context, trade: dict[str, Any], product: str, request: dict[str, Any]) -> None:
@@ -85,7 +75,7 @@ def _fingerprint(product: str, request: dict[str, Any]) -> str:
     return hashlib.sha256(f"{product}{json.dumps(same, sort_keys=True)}".encode()).hexdigest()
 
 
-def _insert(context: Context, product: str, request: dict[str, Any]) -> tuple[int, int]:
+def _insert(context: Context, who: Party, product: str, request: dict[str, Any]) -> tuple[int, int]:
     now = context.clock.now()
     left_s = DEFAULT_EXPIRY_S
     if "time_expire" in request:
@@ -95,15 +85,13 @@ def _insert(context: Context, product: str, request: dict[str, Any]) -> tuple[in
     expires_s = context.clock.life_s() + left_s
     seq = context.store.insert(
         "trade",
-        mchid=request["mchid"],
-        appid=request["appid"],
+        **who.columns(),
         out_trade_no=request["out_trade_no"],
         product=product,
         fingerprint=_fingerprint(product, request),
         description=request["description"],
         attach=request.get("attach"),
         notify_url=request["notify_url"],
-        openid=request.get("payer", {}).get("openid"),
         total_fen=request["amount"]["total"],
         currency=request["amount"].get("currency", "CNY"),
         created_at=beijing(now),
@@ -141,24 +129,37 @@ def _find(context: Context, mchid: str, out_trade_no: str) -> dict[str, Any] | N
     return context.store.row("SELECT * FROM trade WHERE mchid = ? AND out_trade_no = ?", mchid, out_trade_no)
 
 
-def query(context: Context, merchant: Merchant, *, out_trade_no: str = "", transaction_id: str = "") -> dict[str, Any]:
+def query(
+    context: Context,
+    merchant: Merchant,
+    *,
+    sub_mchid: str | None = None,
+    out_trade_no: str = "",
+    transaction_id: str = "",
+) -> dict[str, Any]:
     """The order as WeChat's query tells it; ORDER_NOT_EXIST for another merchant's too."""
     trade = (
         context.store.row("SELECT * FROM trade WHERE mchid = ? AND transaction_id = ?", merchant.mchid, transaction_id)
         if transaction_id
         else _find(context, merchant.mchid, out_trade_no)
     )
-    if trade is None:
+    return document(_of_sub_merchant(trade, sub_mchid))
+
+
+def _of_sub_merchant(trade: dict[str, Any] | None, sub_mchid: str | None) -> dict[str, Any]:
+    # A partner's order does not exist for the direct routes, nor a direct one for the partner's.
+    if trade is None or (trade["sub_mchid"] is None) != (sub_mchid is None):
         raise error.order_not_exist()
-    return document(trade)
+    if trade["sub_mchid"] != sub_mchid:
+        raise error.sub_mchid_differs()
+    return trade
 
 
 def document(trade: dict[str, Any]) -> dict[str, Any]:
     """The fields of a payment, in query and callback alike; an unpaid order has fewer."""
     state = TradeState(trade["trade_state"])
     told: dict[str, Any] = {
-        "appid": trade["appid"],
-        "mchid": trade["mchid"],
+        **party.told(trade),
         "out_trade_no": trade["out_trade_no"],
         "trade_state": state,
         "trade_state_desc": _DESCRIPTIONS[state],
@@ -171,7 +172,7 @@ def document(trade: dict[str, Any]) -> dict[str, Any]:
         "trade_type": trade["product"],
         "bank_type": "OTHERS",
         "success_time": trade["success_time"],
-        "payer": {"openid": trade["openid"]},
+        "payer": party.payer(trade),
     }
     told["amount"] |= {"payer_total": trade["total_fen"], "payer_currency": trade["currency"]}
     if trade["attach"] is not None:
@@ -179,14 +180,9 @@ def document(trade: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def close(context: Context, merchant: Merchant, out_trade_no: str, request: dict[str, Any]) -> None:
+def close(context: Context, merchant: Merchant, out_trade_no: str, sub_mchid: str | None = None) -> None:
     """Close an unpaid order; again is the same, a paid one refuses."""
-    parameter.check(request, parameter.CLOSE)
-    if request["mchid"] != merchant.mchid:
-        raise error.header_mchid_differs()
-    trade = _find(context, merchant.mchid, out_trade_no)
-    if trade is None:
-        raise error.order_not_exist()
+    trade = _of_sub_merchant(_find(context, merchant.mchid, out_trade_no), sub_mchid)
     if trade["trade_state"] in PAID:
         raise error.order_paid()
     context.store.execute("UPDATE trade SET trade_state = ? WHERE seq = ?", TradeState.CLOSED, trade["seq"])
@@ -202,13 +198,13 @@ def pay(context: Context, token: str, openid: str | None = None) -> tuple[dict[s
         if found is None:
             raise ControlError(404, "prepay_unknown", "没有这个预支付单。")
         trade = context.store.row("SELECT * FROM trade WHERE seq = ?", found["trade_seq"]) or {}
-        payer = _check_payable(context, found, trade, openid)
+        columns = _check_payable(context, found, trade, openid)
         wrong = context.faults.take("wrong_amount_order", trade["out_trade_no"])
         now = context.clock.now()
         context.store.execute(
-            "UPDATE trade SET trade_state = ?, transaction_id = ?, success_time = ?, openid = ?, paid_s = ?,"
-            " total_fen = ? WHERE seq = ?",
-            *(TradeState.SUCCESS, _make_transaction_id(now), beijing(now), payer, context.clock.life_s()),
+            "UPDATE trade SET trade_state = ?, transaction_id = ?, success_time = ?, openid = ?, sub_openid = ?,"
+            " paid_s = ?, total_fen = ? WHERE seq = ?",
+            *(TradeState.SUCCESS, _make_transaction_id(now), beijing(now), *columns, context.clock.life_s()),
             *(wrong["amount_fen"] if wrong else trade["total_fen"], trade["seq"]),
         )
         paid = context.store.row("SELECT * FROM trade WHERE seq = ?", trade["seq"]) or {}
@@ -225,7 +221,10 @@ def pay(context: Context, token: str, openid: str | None = None) -> tuple[dict[s
     return paid, callback_seq
 
 
-def _check_payable(context: Context, prepay: dict[str, Any], trade: dict[str, Any], openid: str | None) -> str:
+def _check_payable(
+    context: Context, prepay: dict[str, Any], trade: dict[str, Any], openid: str | None
+) -> tuple[str | None, str | None]:
+    """The payer, as the order's openid and sub_openid."""
     if trade["trade_state"] in PAID:
         raise ControlError(409, "order_paid", "该订单已支付。", out_trade_no=trade["out_trade_no"])
     if trade["trade_state"] == TradeState.CLOSED:
@@ -234,15 +233,15 @@ def _check_payable(context: Context, prepay: dict[str, Any], trade: dict[str, An
         raise ControlError(409, "order_expired", "该订单已过支付截止时间。", time_expire=trade["time_expire"])
     if context.clock.life_s() > prepay["expires_s"]:
         raise ControlError(409, "prepay_expired", "预支付单已过两小时，请重新下单。")
-    payer = trade["openid"] or openid
+    payer = party.named_payer(trade) or openid
     if payer is None:
         raise ControlError(422, "openid_missing", "扫码支付需要指明付款人 openid。")
     if openid is not None and openid != payer:
         raise ControlError(409, "payer_differs", "下单时指定了另一位付款人。")
-    person = context.store.row("SELECT appid FROM person WHERE openid = ?", payer)
-    if person is None or person["appid"] != trade["appid"]:
+    app = party.may_pay(context, trade, payer)
+    if app is None:
         raise ControlError(409, "payer_differs", "付款人不属于下单的应用。")
-    return payer
+    return (payer, trade["sub_openid"]) if app == trade["appid"] else (trade["openid"], payer)
 
 
 def _make_transaction_id(now: datetime) -> str:
@@ -269,7 +268,18 @@ def listing(context: Context, state: str | None, before: int | None, limit: int)
 
 def _view(context: Context, trade: dict[str, Any]) -> dict[str, Any]:
     columns = (
-        *("mchid", "appid", "openid", "out_trade_no", "transaction_id", "product", "trade_state", "description"),
+        *(
+            "mchid",
+            "appid",
+            "sub_mchid",
+            "sub_appid",
+            "openid",
+            "out_trade_no",
+            "transaction_id",
+            "product",
+            "trade_state",
+            "description",
+        ),
         *("attach", "total_fen", "currency", "notify_url", "created_at", "time_expire", "success_time"),
     )
     expired = context.clock.life_s() > trade["expires_s"]

@@ -28,6 +28,7 @@ HEADERS = {
 TRADE_STATES = {"NOTPAY": "待支付", "SUCCESS": "已支付", "REFUND": "转入退款", "CLOSED": "已关闭"}
 CALLBACK_STATES = {
     "pending": "待送达",
+    "held": "等候乱序",
     "delivered": "已送达",
     "lost": "已丢失",
     "refused": "拒绝调用",

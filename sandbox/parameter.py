@@ -123,9 +123,29 @@ _ORDER: dict[str, Parameter] = {
 }
 _PAYER = Group("支付者", {"openid": Text("用户标识", 128, required=True)}, required=True)
 
+_PARTNERS: dict[str, Parameter] = {
+    "sp_appid": Text("服务商应用ID", 32, required=True),
+    "sp_mchid": Text("服务商户号", 32, required=True),
+    "sub_appid": Text("子商户应用ID", 32),
+    "sub_mchid": Text("子商户号", 32, required=True),
+}
+_PARTNER_ORDER: dict[str, Parameter] = {
+    **_PARTNERS,
+    **{name: each for name, each in _ORDER.items() if name not in ("appid", "mchid")},
+    "settle_info": Group(
+        "结算信息", {"profit_sharing": Flag("是否指定分账"), "subsidy_amount": Whole("补差金额", least=0)}
+    ),
+}
+_PARTNER_PAYER = Group(
+    "支付者", {"sp_openid": Text("用户服务标识", 128), "sub_openid": Text("用户子标识", 128)}, required=True
+)
+
 JSAPI = Group("下单", {**_ORDER, "payer": _PAYER}, required=True)
 NATIVE = Group("下单", _ORDER, required=True)
 CLOSE = Group("关单", {"mchid": Text("直连商户号", 32, required=True)}, required=True)
+PARTNER_JSAPI = Group("下单", {**_PARTNER_ORDER, "payer": _PARTNER_PAYER}, required=True)
+PARTNER_NATIVE = Group("下单", _PARTNER_ORDER, required=True)
+PARTNER_CLOSE = Group("关单", {name: _PARTNERS[name] for name in ("sp_mchid", "sub_mchid")}, required=True)
 
 REFUND = Group(
     "申请退款",
@@ -269,7 +289,7 @@ def _check_group(value: Any, group: Group, pointer: str, source: str) -> None:
         elif member.required:
             issue = f"输入源“/body{pointer}/{name}”映射到值字段“{member.title}”必填性规则校验失败，此字段为必填项"
             missing = wrong(f"{pointer}/{name}", None, issue)
-            missing.number = 268501013 if name in ("payer", "openid") else missing.number
+            missing.number = {"payer": 268501013, "openid": 268501013, "sub_mchid": 268443704}.get(name, 268435461)
             raise missing
     if group.most_bytes is not None:
         size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())

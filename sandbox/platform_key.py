@@ -20,6 +20,7 @@ from sandbox.store import Store
 
 CERTIFICATE_YEARS = 5
 PROBE = "WECHATPAY/SIGNTEST/"
+_SIGN_WITH_OLDEST = "rotation.sign_with_oldest"
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,13 @@ def make_public_key_id(mchid: str) -> str:
 
 
 def ensure_certificate(store: Store, now: datetime) -> None:
-    """Make the platform's certificate on the first start."""
-    if store.row("SELECT 1 FROM platform_certificate"):
-        return
+    """Make the platform's certificate on the first start, a day old by then."""
+    if not store.row("SELECT 1 FROM platform_certificate"):
+        make_certificate(store, now - timedelta(days=1))
+
+
+def make_certificate(store: Store, start: datetime) -> None:
+    """A further certificate of the platform, good from ``start`` on."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name(
         [
@@ -71,7 +76,7 @@ def ensure_certificate(store: Store, now: datetime) -> None:
             x509.NameAttribute(NameOID.COMMON_NAME, "Tenpay.com sign (local sandbox)"),
         ]
     )
-    start = now.replace(microsecond=0) - timedelta(days=1)
+    start = start.replace(microsecond=0)
     end = start + timedelta(days=365 * CERTIFICATE_YEARS)
     # The top bit stays clear and the next one set: 40 hex digits, and a positive number in DER.
     number = secrets.randbits(158) | 1 << 158
@@ -97,13 +102,25 @@ def ensure_certificate(store: Store, now: datetime) -> None:
 
 def certificates(store: Store) -> list[dict[str, str]]:
     """The platform's certificates, newest last."""
-    return store.rows("SELECT * FROM platform_certificate ORDER BY effective_time, serial_no")
+    return store.rows("SELECT * FROM platform_certificate ORDER BY rowid")
 
 
 def certificate_key(store: Store) -> SigningKey:
-    """The key of the certificate in force."""
-    newest = certificates(store)[-1]
-    return SigningKey(newest["serial_no"], newest["private_key"])
+    """The key of the certificate that signs: the newest, unless the oldest was chosen."""
+    chosen = certificates(store)[0 if store.number(_SIGN_WITH_OLDEST, 0) else -1]
+    return SigningKey(chosen["serial_no"], chosen["private_key"])
+
+
+def sign_with_oldest(store: Store, oldest: bool) -> None:
+    """Choose which certificate signs while there are two."""
+    store.set_number(_SIGN_WITH_OLDEST, int(oldest))
+
+
+def keep_newest_certificate(store: Store) -> None:
+    """Throw all but the newest certificate away."""
+    newest = certificates(store)[-1]["serial_no"]
+    store.execute("DELETE FROM platform_certificate WHERE serial_no <> ?", newest)
+    sign_with_oldest(store, False)
 
 
 def check_sealed(

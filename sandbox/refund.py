@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from kit.clock import BEIJING
-from sandbox import callback, error, parameter
+from sandbox import callback, error, parameter, party
 from sandbox.clock import beijing
 from sandbox.context import Context
 from sandbox.error import ControlError, PayError
@@ -74,6 +74,8 @@ def place(context: Context, merchant: Merchant, request: dict[str, Any]) -> dict
     parameter.check(request, parameter.REFUND)
     if "transaction_id" not in request and "out_trade_no" not in request:
         raise parameter.wrong("/out_trade_no", None, "transaction_id和out_trade_no不能同时为空")
+    if "sub_mchid" in request:
+        party.sub_merchant(merchant, request["sub_mchid"])
     with context.store.transaction():
         known = _find(context, merchant.mchid, request["out_refund_no"])
         if known is not None:

@@ -85,4 +85,13 @@ ALTER TABLE merchant ADD COLUMN refund_notify_url TEXT;
 ALTER TABLE callback ADD COLUMN format TEXT NOT NULL DEFAULT 'json';
 """
 
-STEPS = (_FIRST, _REFUNDS)
+# What a merchant may have: which keys of WeChat's, which share of callbacks signed by the public key, which commission
+# in hundredths of a percent, which sub-merchants it acts for (a JSON object of their apps).
+_MERCHANTS = """
+ALTER TABLE merchant ADD COLUMN key_mode TEXT NOT NULL DEFAULT 'both';
+ALTER TABLE merchant ADD COLUMN public_key_share INTEGER NOT NULL DEFAULT 100;
+ALTER TABLE merchant ADD COLUMN fee_rate_bp INTEGER NOT NULL DEFAULT 60;
+ALTER TABLE merchant ADD COLUMN sub_merchants TEXT NOT NULL DEFAULT '{}';
+"""
+
+STEPS = (_FIRST, _REFUNDS, _MERCHANTS)

@@ -144,6 +144,8 @@ class Desk:
     api: Receiver
     merchant: Registered
     state: Path
+    # Certificates that came later: serial → PEM.
+    certificates: dict[str, str] = field(default_factory=dict)
 
     async def signed(
         self, method: str, target: str, document: Any = None, *, headers: dict[str, str] | None = None, **parts: str
@@ -173,6 +175,17 @@ class Desk:
     async def control(self, method: str, path: str, document: Any = None) -> httpx.Response:
         """A control request."""
         return await self.client.request(method, path, json=document)
+
+    async def register(self, **changes: Any) -> httpx.Response:
+        """Register the merchant again, with other settings than the usual ones."""
+        document = {
+            "serial_no": SERIAL_NO,
+            "public_key": self.merchant.public_key,
+            "apiv3_key": APIV3_KEY,
+            "appids": [APPID],
+            **changes,
+        }
+        return await self.control("PUT", f"/sandbox/merchants/{MCHID}", document)
 
     def order(self, **changes: Any) -> dict[str, Any]:
         """The parameters of an order; members that are None are left out."""
@@ -272,6 +285,7 @@ class Desk:
         platform = self.merchant.platform
         keys = {platform["public_key_id"]: platform["public_key"]}
         keys |= {each["serial_no"]: each["certificate"] for each in platform["certificates"]}
+        keys |= self.certificates
         pem = keys.get(named.get("wechatpay-serial", ""))
         if pem is None or named.get("wechatpay-signature-type") != "WECHATPAY2-SHA256-RSA2048":
             return False

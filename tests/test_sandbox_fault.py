@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from kit import clock
 from sandbox.fault import KINDS
 from sandbox.testing import Desk, desk
 
@@ -243,6 +244,74 @@ async def test_bad_signature_on_answers(shop: Desk) -> None:
     await fault(shop, "bad_signature", times=1)
     answer = await shop.close(order["out_trade_no"])
     assert (answer.status_code, shop.verifies(answer.headers, answer.content)) == (204, False)
+
+
+async def test_stale_callbacks_are_fresh_the_next_time(shop: Desk) -> None:
+    await fault(shop, "stale", age_s=301, times=1)
+    number = (await shop.paid())["out_trade_no"]
+    [stale] = await shop.api.wait(1)
+    # Truthfully signed, and too old: here the API takes it, as an API should not.
+    assert shop.verifies(stale.headers, stale.body)
+    assert 300 <= clock.unix_s() - int(stale.headers["wechatpay-timestamp"]) <= 303
+    log = await shop.until(number, "delivered")
+    await shop.control("POST", f"/sandbox/callbacks/{log['id']}/resend", {})
+    assert clock.unix_s() - int(shop.api.deliveries[1].headers["wechatpay-timestamp"]) < 5
+
+
+async def test_reorder_delivers_the_last_first(shop: Desk) -> None:
+    await fault(shop, "reorder", count=3, times=1)
+    orders = [shop.order() for _ in range(4)]
+    for order in orders[:2]:
+        await shop.paid(order)
+    await asyncio.sleep(0.03)
+    assert shop.api.deliveries == []
+    assert (await shop.callbacks(orders[0]["out_trade_no"]))[0]["state"] == "held"
+    for order in orders[2:]:
+        await shop.paid(order)
+    await shop.api.wait(4)
+    numbers = [order["out_trade_no"] for order in orders]
+    told = [each.resource()["out_trade_no"] for each in shop.api.deliveries]
+    assert [number for number in told if number != numbers[3]] == numbers[2::-1]
+    # A payment and its refund, of one order only; and taking faults back lets go of what is held.
+    await fault(shop, "reorder", out_trade_no=numbers[0], of="refund")
+    for _ in range(2):
+        await shop.refunded(shop.refund(orders[0], 1))
+    first, second = [each["refund_id"] for each in await shop.refunds(numbers[0])]
+    await shop.decide(second, "SUCCESS")
+    await shop.paid()
+    await shop.api.wait(5)
+    await shop.decide(first, "SUCCESS")
+    told = [each.resource().get("refund_id") for each in await shop.api.wait(7)]
+    assert told[5:] == [first, second]
+    await fault(shop, "reorder", count=9)
+    await shop.paid()
+    await shop.control("DELETE", "/sandbox/faults")
+    await shop.api.wait(8)
+
+
+async def test_stale_answers(shop: Desk) -> None:
+    await fault(shop, "stale_answer", operation="prepay", times=1)
+    answer = await shop.place()
+    assert shop.verifies(answer.headers, answer.content)
+    assert clock.unix_s() - int(answer.headers["wechatpay-timestamp"]) >= 301
+
+
+@pytest.mark.parametrize("status", [200, 502])
+async def test_html_instead_of_json(shop: Desk, status: int) -> None:
+    order = shop.order()
+    await fault(shop, "html", operation="prepay", status=status, times=1)
+    answer = await shop.place(order)
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (status, "text/html")
+    assert "wechatpay-signature" not in answer.headers
+    assert (await shop.query(order["out_trade_no"])).json()["trade_state"] == "NOTPAY"
+
+
+async def test_an_answer_that_ends_in_the_middle(shop: Desk) -> None:
+    order = shop.order()
+    await fault(shop, "truncated", operation="prepay", times=1)
+    with pytest.raises(httpx.RemoteProtocolError, match="complete"):
+        await shop.place(order)
+    assert (await shop.query(order["out_trade_no"])).json()["trade_state"] == "NOTPAY"
 
 
 async def test_slow(shop: Desk) -> None:
