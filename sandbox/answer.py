@@ -7,6 +7,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from sanic import HTTPResponse, Request
@@ -22,6 +23,14 @@ JSON = "application/json; charset=utf-8"
 SILENCE_S = 55
 # What a proxy says in WeChat's name.
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+@dataclass(frozen=True)
+class File:
+    """An answer that is no JSON and is not signed."""
+
+    content: bytes
+    content_type: str
 
 
 def encode(document: Any) -> bytes:
@@ -54,9 +63,9 @@ async def answer(
     merchant: Merchant,
     operation: str,
     out_trade_no: str | None,
-    accept: Callable[[], Awaitable[dict[str, Any] | None]],
+    accept: Callable[[], Awaitable[dict[str, Any] | File | None]],
 ) -> HTTPResponse:
-    """Run ``accept`` (None means 204) and sign what it answers, unless a fault for this operation is set."""
+    """Run ``accept`` (None means 204) and sign what it answers, but no file; faults may come between."""
     context = context_of(request)
     refused = context.faults.take("error", out_trade_no, operation)
     if refused is not None:
@@ -71,7 +80,11 @@ async def answer(
     html = context.faults.take("html", out_trade_no, operation)
     if html is not None:
         return HTTPResponse(HTML, status=html["status"], content_type="text/html")
-    answered = _signed(context, request, merchant, document, out_trade_no, operation)
+    if isinstance(document, File):
+        headers = {"Request-ID": request_id()}
+        answered = HTTPResponse(document.content, headers=headers, content_type=document.content_type)
+    else:
+        answered = _signed(context, request, merchant, document, out_trade_no, operation)
     if answered.body and context.faults.take("truncated", out_trade_no, operation) is not None:
         await _break_off(request, answered)
     return answered

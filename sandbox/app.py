@@ -9,6 +9,7 @@ from sanic.log import logger
 
 from sandbox import guard, platform_key, refund
 from sandbox.answer import json_answer, pay_refusal
+from sandbox.bill_api import bill_api, bill_control
 from sandbox.certificate import certificate_api, certificate_control
 from sandbox.clock import Clock
 from sandbox.config import Config
@@ -20,6 +21,7 @@ from sandbox.error import ApiError, ControlError, PayError
 from sandbox.fault import Faults
 from sandbox.merchant import Merchants
 from sandbox.miniprogram import miniprogram
+from sandbox.miniprogram_control import miniprogram_control
 from sandbox.page import page
 from sandbox.pay_api import pay_api
 from sandbox.refund_api import refund_api
@@ -30,8 +32,8 @@ App = Sanic[Any, Any]
 
 # A family of routes that comes later is one more blueprint here.
 BLUEPRINTS = (
-    *(pay_api, refund_api, certificate_api, miniprogram),
-    *(control, refund_control, certificate_control, page),
+    *(pay_api, refund_api, bill_api, certificate_api, miniprogram),
+    *(control, refund_control, bill_control, certificate_control, miniprogram_control, page),
 )
 
 

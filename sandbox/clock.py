@@ -8,9 +8,10 @@ Three readings, because a test wants to move one without the others:
 """
 
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from kit import clock
+from sandbox.error import ControlError
 from sandbox.store import Store
 
 
@@ -57,6 +58,24 @@ class Clock:
         self._anchor(self.tick_ms() + seconds * 1000)
         self.advanced_s += seconds
         self._store.set_number("clock.advanced_s", self.advanced_s)
+
+    def seconds_until(self, text: str) -> int:
+        """How long it is, as things run out, to an instant: RFC 3339, or ``tomorrow 10:30`` in Beijing.
+
+        422 for anything else; negative when it has passed.
+        """
+        reached = datetime.fromtimestamp(self.life_s(), UTC).astimezone(clock.BEIJING)
+        try:
+            if text.startswith("tomorrow "):
+                hour = datetime.strptime(text, "tomorrow %H:%M").replace(tzinfo=clock.BEIJING)
+                day = reached.date() + timedelta(days=1)
+                instant = datetime.combine(day, hour.time(), clock.BEIJING)
+            else:
+                instant = datetime.fromisoformat(text)
+            return int((instant - reached).total_seconds())
+        except (ValueError, TypeError, OverflowError) as unreadable:
+            message = "advance_to 为 2026-11-24T10:30:00+08:00 或 tomorrow 10:30 这样的时间。"
+            raise ControlError(422, "invalid_input", message, fields=["advance_to"]) from unreadable
 
     def set_calendar_offset(self, seconds: int) -> None:
         """Write dates ``seconds`` from the real ones: for a test that has moved the other side's clock as well."""

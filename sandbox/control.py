@@ -1,6 +1,7 @@
 """The control routes: what a person's phone, the merchant platform's web site and a test's hand would do."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from sanic import Blueprint, HTTPResponse, Request
@@ -8,7 +9,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from kit import strict_json
 from kit.errors import Refusal
 from kit.paging import DEFAULT_LIMIT, MAX_LIMIT, decode_cursor, page_of
-from sandbox import callback, order, person, template_message
+from sandbox import callback, order, person, push, template_message
 from sandbox.answer import json_answer
 from sandbox.clock import beijing
 from sandbox.config import MAX_SPEED
@@ -73,18 +74,21 @@ async def get_merchant(request: Request, mchid: str) -> HTTPResponse:
 @control.put("/apps/<appid:str>")
 async def put_app(request: Request, appid: str) -> HTTPResponse:
     """Register a mini-program."""
-    body = fields(request, {"secret": str, "name": str}, {"templates": dict})
-    templates = body.get("templates")
-    if templates is not None:
-        texts(templates, "templates")
-    return json_answer(person.register_app(context_of(request), appid, body["secret"], body["name"], templates))
+    optional = {"templates": dict, "trade_managed": bool, "message_push": dict}
+    body = fields(request, {"secret": str, "name": str}, optional)
+    if "templates" in body:
+        texts(body["templates"], "templates")
+    if "message_push" in body:
+        body["message_push"] = push.check(body["message_push"])
+    return json_answer(person.register_app(context_of(request), appid, **body))
 
 
 @control.post("/login-code")
 async def login_code(request: Request) -> HTTPResponse:
     """A code as ``wx.login`` gives it."""
-    body = fields(request, {"openid": str}, {"app": str})
-    return json_answer({"code": person.make_login_code(context_of(request), body["openid"], body.get("app"))})
+    body = fields(request, {"openid": str}, {"app": str, "unionid": str})
+    code = person.make_login_code(context_of(request), body["openid"], body.get("app"), body.get("unionid"))
+    return json_answer({"code": code})
 
 
 @control.post("/phone-code")
@@ -110,8 +114,8 @@ async def messages(request: Request) -> HTTPResponse:
 @control.post("/pay")
 async def pay(request: Request) -> HTTPResponse:
     """The person enters the password: the order is paid, the callback follows."""
-    body = fields(request, {"prepay_id": str}, {"openid": str})
-    paid, _ = order.pay(context_of(request), body["prepay_id"], body.get("openid"))
+    body = fields(request, {"prepay_id": str}, {"openid": str, "success_time": str})
+    paid, _ = order.pay(context_of(request), body["prepay_id"], body.get("openid"), body.get("success_time"))
     return json_answer({name: paid[name] for name in ("out_trade_no", "transaction_id", "trade_state")})
 
 
@@ -167,7 +171,10 @@ async def get_clock(request: Request) -> HTTPResponse:
 @control.post("/clock")
 async def post_clock(request: Request) -> HTTPResponse:
     """Speed the retry schedule up, let time pass, or write dates from another day."""
-    body = fields(request, {}, {"speed": int, "advance_s": int, "calendar_offset_s": int})
+    body = fields(request, {}, {"speed": int, "advance_s": int, "advance_to": str, "calendar_offset_s": int})
+    context = context_of(request)
+    if "advance_to" in body:
+        body["advance_s"] = body.get("advance_s", 0) + context.clock.seconds_until(body["advance_to"])
     unfit = [
         *(["speed"] if not 1 <= body.get("speed", 1) <= MAX_SPEED else []),
         *(["advance_s"] if not 0 <= body.get("advance_s", 0) <= MAX_ADVANCE_S else []),
@@ -175,7 +182,6 @@ async def post_clock(request: Request) -> HTTPResponse:
     ]
     if unfit:
         raise ControlError(422, "invalid_input", "时钟设置有误。", fields=unfit)
-    context = context_of(request)
     if "speed" in body:
         context.clock.set_speed(body["speed"])
     if "advance_s" in body:
@@ -190,6 +196,7 @@ def _clock(context: Context) -> dict[str, Any]:
     clock = context.clock
     return {
         "now": beijing(clock.now()),
+        "reached": beijing(datetime.fromtimestamp(clock.life_s(), UTC)),
         "speed": clock.speed,
         "advanced_s": clock.advanced_s,
         "calendar_offset_s": clock.calendar_offset_s,

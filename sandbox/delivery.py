@@ -42,7 +42,7 @@ class Courier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_task: asyncio.Task[None] | None = None
         # No proxy, no redirect: a callback goes to the address it was promised to and nowhere else.
-        self._client = httpx.AsyncClient(
+        self.client = httpx.AsyncClient(
             # Loading the certificate authorities takes longer than the rest of the start.
             verify=config.api_base.startswith("https:"),
             trust_env=False,
@@ -62,7 +62,7 @@ class Courier:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.aclose()
+        await self.client.aclose()
 
     def wake(self) -> None:
         """Something became due, or the clock was moved."""
@@ -203,7 +203,7 @@ class Courier:
         try:
             async with (
                 asyncio.timeout(TIMEOUT_S),
-                self._client.stream("POST", url, content=body, headers=headers) as response,
+                self.client.stream("POST", url, content=body, headers=headers) as response,
             ):
                 async for chunk in response.aiter_bytes():
                     answer += chunk

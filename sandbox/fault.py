@@ -11,7 +11,11 @@ from typing import Any
 from sandbox.error import ControlError
 from sandbox.store import Store
 
-OPERATIONS = ("prepay", "query", "close", "refund", "refund_query", "refund_abnormal", "certificates")
+OPERATIONS = (
+    *("prepay", "query", "close", "refund", "refund_query", "refund_abnormal"),
+    *("tradebill", "fundflowbill", "billdownload", "certificates"),
+)
+APIS = ("jscode2session", "token", "stable_token", "phone", "message", "text_check", "wxacode", "shipping")
 OUTCOMES = ("SUCCESS", "ABNORMAL", "CLOSED", "PROCESSING")
 MAX_TIMES = 1_000_000
 DAY_S = 86_400
@@ -118,6 +122,21 @@ KINDS: dict[str, Kind] = {
         "退款结果",
         {"outcome": Word(choices=OUTCOMES, default="SUCCESS"), "delay_s": Number(0, 30 * DAY_S, optional=True)},
     ),
+    # of bills
+    "bill_missing_row": Kind("a row of the next bill is missing: the order's, or the first", "账单缺行"),
+    "bill_extra_row": Kind(
+        "the next bill has a row of `amount_fen` that nobody paid", "账单多行", {"amount_fen": Number(1, 2**53, 100)}
+    ),
+    "bill_wrong_amount": Kind(
+        "a row of the next bill says `amount_fen`: the order's, or the first", "账单金额不符", {"amount_fen": _FEN}
+    ),
+    "bill_wrong_hash": Kind("the hash told of the next bill is not the file's", "账单摘要不符"),
+    # of the mini-program server API
+    "api_error": Kind(
+        "the call is answered with `errcode` and nothing else happens",
+        "小程序接口报错",
+        {"api": Word(choices=APIS, optional=True), "errcode": Number(-1, 99_999_999, 40001)},
+    ),
     # of API calls
     "answer_lost": Kind(
         "the request is accepted, then answered 500 or 429, cut off, or not answered at all",
@@ -198,7 +217,7 @@ class Faults:
             "fault",
             kind=name,
             out_trade_no=out_trade_no,
-            operation=params.get("operation") or params.get("of"),
+            operation=params.get("operation") or params.get("of") or params.get("api"),
             times_left=times,
             params=json.dumps(params),
         )

@@ -6,7 +6,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from kit import strict_json
 from kit.errors import Refusal
-from sandbox import access_token, person, template_message
+from sandbox import access_token, person, shipping, template_message, text_check, wxacode
 from sandbox.answer import json_answer
 from sandbox.context import context_of
 from sandbox.error import ApiError
@@ -18,6 +18,7 @@ miniprogram = Blueprint("miniprogram")
 async def jscode2session(request: Request) -> HTTPResponse:
     """openid and session_key for a login code."""
     context = context_of(request)
+    _fail(request, "jscode2session")
     appid = person.check_app(context, request.args.get("appid"), request.args.get("secret"))
     code = request.args.get("js_code")
     if not code:
@@ -31,6 +32,7 @@ async def jscode2session(request: Request) -> HTTPResponse:
 async def stable_token(request: Request) -> HTTPResponse:
     """The app's access token."""
     context, body = context_of(request), _body(request)
+    _fail(request, "stable_token")
     if body.get("grant_type") != "client_credential":
         raise ApiError(40002, "invalid grant_type")
     appid = person.check_app(context, _text(body, "appid"), _text(body, "secret"))
@@ -44,8 +46,7 @@ async def stable_token(request: Request) -> HTTPResponse:
 @miniprogram.post("/wxa/business/getuserphonenumber")
 async def getuserphonenumber(request: Request) -> HTTPResponse:
     """The phone number behind a code."""
-    context = context_of(request)
-    appid = access_token.check(context, request.args.get("access_token"))
+    context, appid = context_of(request), _caller(request, "phone")
     body = _body(request)
     phone_info = person.exchange_phone_code(context, appid, _text(body, "code") or "", _text(body, "openid"))
     return json_answer({"errcode": 0, "errmsg": "ok", "phone_info": phone_info})
@@ -54,10 +55,68 @@ async def getuserphonenumber(request: Request) -> HTTPResponse:
 @miniprogram.post("/cgi-bin/message/subscribe/send")
 async def subscribe_send(request: Request) -> HTTPResponse:
     """Send one subscription message."""
-    context = context_of(request)
-    appid = access_token.check(context, request.args.get("access_token"))
+    context, appid = context_of(request), _caller(request, "message")
     template_message.send(context, appid, _body(request))
     return json_answer({"errcode": 0, "errmsg": "ok"})
+
+
+@miniprogram.get("/cgi-bin/token")
+async def token(request: Request) -> HTTPResponse:
+    """A new access token; the one before ends soon."""
+    context = context_of(request)
+    _fail(request, "token")
+    if request.args.get("grant_type") != "client_credential":
+        raise ApiError(40002, "invalid grant_type")
+    appid = person.check_app(context, request.args.get("appid"), request.args.get("secret"))
+    issued, expires_in = access_token.issue_plain(context, appid)
+    return json_answer({"access_token": issued, "expires_in": expires_in})
+
+
+@miniprogram.post("/wxa/msg_sec_check")
+async def msg_sec_check(request: Request) -> HTTPResponse:
+    """Whether a text may be shown."""
+    context = context_of(request)
+    appid = _caller(request, "text_check")
+    return json_answer(text_check.check(context, appid, _body(request)))
+
+
+@miniprogram.post("/wxa/getwxacodeunlimit")
+async def getwxacodeunlimit(request: Request) -> HTTPResponse:
+    """A code to scan, as a picture."""
+    appid = _caller(request, "wxacode")
+    return HTTPResponse(wxacode.draw(appid, _body(request)), content_type="image/jpeg")
+
+
+@miniprogram.post("/wxa/sec/order/upload_shipping_info")
+async def upload_shipping_info(request: Request) -> HTTPResponse:
+    """An order has been delivered."""
+    appid = _caller(request, "shipping")
+    shipping.upload(context_of(request), appid, _body(request))
+    return json_answer({"errcode": 0, "errmsg": "ok"})
+
+
+@miniprogram.post("/wxa/sec/order/is_trade_managed")
+async def is_trade_managed(request: Request) -> HTTPResponse:
+    """Whether the app must upload shipping information."""
+    appid = _caller(request, "shipping")
+    if _text(_body(request), "appid") != appid:
+        raise ApiError(40013, "invalid appid")
+    managed = shipping.is_managed(context_of(request), appid)
+    return json_answer({"errcode": 0, "errmsg": "ok", "is_trade_managed": managed})
+
+
+def _fail(request: Request, api: str) -> None:
+    """Refuse when a fault says so."""
+    asked = context_of(request).faults.take("api_error", None, api)
+    if asked is not None:
+        raise ApiError(asked["errcode"], "asked for by a fault")
+
+
+def _caller(request: Request, api: str) -> str:
+    """The app whose token came along."""
+    appid = access_token.check(context_of(request), request.args.get("access_token"))
+    _fail(request, api)
+    return appid
 
 
 def _body(request: Request) -> dict[str, Any]:

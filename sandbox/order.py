@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from kit.clock import BEIJING
-from sandbox import callback, error, parameter, party
+from sandbox import callback, error, fund, parameter, party
 from sandbox.clock import beijing
 from sandbox.context import Context
 from sandbox.error import ControlError
@@ -188,10 +188,13 @@ def close(context: Context, merchant: Merchant, out_trade_no: str, sub_mchid: st
     context.store.execute("UPDATE trade SET trade_state = ? WHERE seq = ?", TradeState.CLOSED, trade["seq"])
 
 
-def pay(context: Context, token: str, openid: str | None = None) -> tuple[dict[str, Any], int]:
+def pay(
+    context: Context, token: str, openid: str | None = None, success_time: str | None = None
+) -> tuple[dict[str, Any], int]:
     """The person pays: once, in time, by a living prepay_id. Answers the order and the callback's number.
 
-    ``openid`` may be left out for a JSAPI order, whose payer was named when it was placed.
+    ``openid`` may be left out for a JSAPI order, whose payer was named when it was placed. ``success_time`` writes
+    another, earlier instant of payment down, for what a day's end parts.
     """
     with context.store.transaction():
         found = context.store.row("SELECT * FROM prepay WHERE prepay_id = ?", token)
@@ -200,12 +203,17 @@ def pay(context: Context, token: str, openid: str | None = None) -> tuple[dict[s
         trade = context.store.row("SELECT * FROM trade WHERE seq = ?", found["trade_seq"]) or {}
         columns = _check_payable(context, found, trade, openid)
         wrong = context.faults.take("wrong_amount_order", trade["out_trade_no"])
+        total_fen = wrong["amount_fen"] if wrong else trade["total_fen"]
+        merchant = context.merchants.get(trade["mchid"])
+        rate_bp = merchant.fee_rate_bp if merchant else 0
         now = context.clock.now()
+        paid_at = _paid_at(success_time, now)
         context.store.execute(
             "UPDATE trade SET trade_state = ?, transaction_id = ?, success_time = ?, openid = ?, sub_openid = ?,"
-            " paid_s = ?, total_fen = ? WHERE seq = ?",
-            *(TradeState.SUCCESS, _make_transaction_id(now), beijing(now), *columns, context.clock.life_s()),
-            *(wrong["amount_fen"] if wrong else trade["total_fen"], trade["seq"]),
+            " paid_s = ?, total_fen = ?, fee_fen = ?, fee_rate_bp = ? WHERE seq = ?",
+            *(TradeState.SUCCESS, _make_transaction_id(paid_at), beijing(paid_at), *columns),
+            *(context.clock.life_s() - int((now - paid_at).total_seconds()), total_fen),
+            *(fund.commission_fen(total_fen, rate_bp), rate_bp, trade["seq"]),
         )
         paid = context.store.row("SELECT * FROM trade WHERE seq = ?", trade["seq"]) or {}
         callback_seq = callback.create(
@@ -219,6 +227,18 @@ def pay(context: Context, token: str, openid: str | None = None) -> tuple[dict[s
             resource=document(paid),
         )
     return paid, callback_seq
+
+
+def _paid_at(success_time: str | None, now: datetime) -> datetime:
+    if success_time is None:
+        return now
+    try:
+        paid_at = datetime.fromisoformat(success_time)
+    except ValueError:
+        paid_at = now + timedelta(days=1)
+    if paid_at.tzinfo is None or not now - timedelta(days=2 * 365) <= paid_at <= now:
+        raise ControlError(422, "invalid_input", "支付时间需为过去两年内带时区的时间。", fields=["success_time"])
+    return paid_at
 
 
 def _check_payable(

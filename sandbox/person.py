@@ -1,6 +1,7 @@
 """Apps, the people who use them, and the one-time codes of ``wx.login`` and ``getPhoneNumber``."""
 
 import base64
+import json
 import secrets
 from typing import Any
 
@@ -12,16 +13,27 @@ CODE_LIFE_S = 300
 
 
 def register_app(
-    context: Context, appid: str, secret: str, name: str, templates: dict[str, str] | None
+    context: Context,
+    appid: str,
+    secret: str,
+    name: str,
+    templates: dict[str, str] | None = None,
+    *,
+    trade_managed: bool = False,
+    message_push: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Put a mini-program in, or change it; ``templates`` None leaves those it has."""
+    """Put a mini-program in, or change it; ``templates`` None leaves those it has.
+
+    ``trade_managed``: it must upload shipping information. ``message_push``: url, token, encoding_aes_key, format.
+    """
     if not APPID.fullmatch(appid) or not secret or not name:
         raise ControlError(422, "invalid_input", "登记内容有误。", fields=["appid", "secret", "name"])
     with context.store.transaction():
         context.store.execute(
-            "INSERT INTO app (appid, secret, name) VALUES (?, ?, ?)"
-            " ON CONFLICT (appid) DO UPDATE SET secret = excluded.secret, name = excluded.name",
-            *(appid, secret, name),
+            "INSERT INTO app (appid, secret, name, trade_managed, message_push) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (appid) DO UPDATE SET secret = excluded.secret, name = excluded.name,"
+            " trade_managed = excluded.trade_managed, message_push = excluded.message_push",
+            *(appid, secret, name, int(trade_managed), json.dumps(message_push) if message_push else None),
         )
         if templates is not None:
             context.store.execute("DELETE FROM template WHERE appid = ?", appid)
@@ -47,9 +59,11 @@ def _find_or_create(context: Context, openid: str, appid: str | None) -> str:
     return str(chosen["appid"])
 
 
-def make_login_code(context: Context, openid: str, appid: str | None) -> str:
-    """What ``wx.login`` hands to the mini-program of this person."""
+def make_login_code(context: Context, openid: str, appid: str | None, unionid: str | None = None) -> str:
+    """What ``wx.login`` hands to the mini-program of this person; ``unionid`` is theirs from now on, when given."""
     _find_or_create(context, openid, appid)
+    if unionid is not None:
+        context.store.execute("UPDATE person SET unionid = ? WHERE openid = ?", unionid, openid)
     return _make_code(context, "login", openid, None)
 
 
@@ -89,7 +103,8 @@ def exchange_login_code(context: Context, appid: str, code: str) -> dict[str, st
     if row["used"]:
         raise ApiError(40163, "code been used")
     context.store.execute("UPDATE code SET used = 1 WHERE code = ?", code)
-    return {"openid": row["openid"], "session_key": base64.b64encode(secrets.token_bytes(16)).decode()}
+    told = {"openid": row["openid"], "session_key": base64.b64encode(secrets.token_bytes(16)).decode()}
+    return told if row["unionid"] is None else {**told, "unionid": row["unionid"]}
 
 
 def exchange_phone_code(context: Context, appid: str, code: str, openid: str | None) -> dict[str, Any]:
@@ -108,7 +123,7 @@ def exchange_phone_code(context: Context, appid: str, code: str, openid: str | N
 
 def _valid_code(context: Context, kind: str, appid: str, code: str) -> dict[str, Any]:
     row = context.store.row(
-        "SELECT code.* FROM code JOIN person USING (openid) WHERE code = ? AND kind = ? AND appid = ?",
+        "SELECT code.*, unionid FROM code JOIN person USING (openid) WHERE code = ? AND kind = ? AND appid = ?",
         *(code, kind, appid),
     )
     if row is None or context.clock.life_s() >= row["expires_s"]:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from kit.clock import BEIJING
-from sandbox import callback, error, parameter, party
+from sandbox import callback, error, fund, parameter, party
 from sandbox.clock import beijing
 from sandbox.context import Context
 from sandbox.error import ControlError, PayError
@@ -88,10 +88,11 @@ def place(context: Context, merchant: Merchant, request: dict[str, Any]) -> dict
             raise error.sub_mchid_differs()
         if request["amount"]["total"] != trade["total_fen"]:
             raise PayError(400, "INVALID_REQUEST", "订单金额或退款金额与之前请求不一致，请核实后再试")
-        _check_refundable(context, trade, request["amount"]["refund"])
+        returned_fen = _check_refundable(context, trade, request["amount"]["refund"])
         return _insert(
             context,
             trade,
+            fee_fen=returned_fen,
             refund_fen=request["amount"]["refund"],
             out_refund_no=request["out_refund_no"],
             fingerprint=_fingerprint(request),
@@ -113,7 +114,8 @@ def _check_repeat(known: dict[str, Any], request: dict[str, Any]) -> None:
         raise PayError(400, "INVALID_REQUEST", "商户退款单号重复，请求重入时参数不一致")
 
 
-def _check_refundable(context: Context, trade: dict[str, Any], refund_fen: int) -> None:
+def _check_refundable(context: Context, trade: dict[str, Any], refund_fen: int) -> int:
+    """Refuse what may not go back; answers the commission that goes back with it."""
     if trade["paid_s"] is not None and context.clock.life_s() - trade["paid_s"] > YEAR_S:
         raise PayError(400, "TRADE_OVERDUE", "订单已经超过可退款的最大期限")
     standing = context.store.row(
@@ -125,6 +127,10 @@ def _check_refundable(context: Context, trade: dict[str, Any], refund_fen: int) 
         raise PayError(400, "INVALID_REQUEST", "该订单退款次数已达上限50次")
     if standing["fen"] + refund_fen > trade["total_fen"]:
         raise PayError(400, "INVALID_REQUEST", "累计退款金额大于订单支付金额")
+    returned_fen = fund.returned_fen(trade, standing["fen"], refund_fen)
+    if refund_fen - returned_fen > fund.balance_fen(context, trade["mchid"]):
+        raise PayError(403, "NOT_ENOUGH", "基本账户余额不足，请充值后重新发起")
+    return returned_fen
 
 
 def _insert(context: Context, trade: dict[str, Any], **values: Any) -> dict[str, Any]:
@@ -214,9 +220,10 @@ def decide(context: Context, seq: int, status: RefundStatus | None = None) -> in
         new = RefundStatus(status or row["outcome"])
         if new not in _MOVES[RefundStatus(row["status"])]:
             raise ControlError(409, "refund_decided", "退款已有结果，不能改为这个状态。", refund_status=row["status"])
-        success_time = beijing(context.clock.now()) if new is RefundStatus.SUCCESS else None
+        now = beijing(context.clock.now())
         context.store.execute(
-            "UPDATE refund SET status = ?, success_time = ?, due_ms = NULL WHERE seq = ?", new, success_time, seq
+            "UPDATE refund SET status = ?, success_time = ?, decided_at = ?, due_ms = NULL WHERE seq = ?",
+            *(new, now if new is RefundStatus.SUCCESS else None, now, seq),
         )
         return _notify(context, by_seq(context, seq))
 
@@ -301,12 +308,13 @@ def make_by_hand(
         if not found or found[0]["trade_state"] not in PAID:
             raise ControlError(404, "order_not_paid", "没有这个已支付的订单。")
         try:
-            _check_refundable(context, found[0], amount_fen)
+            returned_fen = _check_refundable(context, found[0], amount_fen)
         except PayError as refused:
             raise ControlError(409, "refund_refused", refused.message, wechat_code=refused.code) from refused
         return _insert(
             context,
             found[0],
+            fee_fen=returned_fen,
             refund_fen=amount_fen,
             out_refund_no=f"{context.clock.now().astimezone(BEIJING):%Y%m%d%H%M%S}{secrets.randbelow(10**12):012d}",
             fingerprint=None,

@@ -94,4 +94,29 @@ ALTER TABLE merchant ADD COLUMN fee_rate_bp INTEGER NOT NULL DEFAULT 60;
 ALTER TABLE merchant ADD COLUMN sub_merchants TEXT NOT NULL DEFAULT '{}';
 """
 
-STEPS = (_FIRST, _REFUNDS, _MERCHANTS)
+# Bills. A refund's ``fee_fen`` is the commission that came back with it, ``decided_at`` when its status last changed.
+_BILLS = """
+ALTER TABLE trade ADD COLUMN fee_fen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE trade ADD COLUMN fee_rate_bp INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE refund ADD COLUMN fee_fen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE refund ADD COLUMN decided_at TEXT;
+CREATE TABLE movement (
+    seq INTEGER PRIMARY KEY, mchid TEXT NOT NULL, account TEXT NOT NULL, amount_fen INTEGER NOT NULL,
+    number TEXT NOT NULL, moved_at TEXT NOT NULL);
+CREATE TABLE bill_file (
+    token TEXT PRIMARY KEY, mchid TEXT NOT NULL, content BLOB NOT NULL, zipped INTEGER NOT NULL,
+    expires_s INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+# More of the mini-program server API. ``plain`` marks tokens of /cgi-bin/token, which live apart from stable ones.
+_MINIPROGRAM = """
+ALTER TABLE app ADD COLUMN trade_managed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE app ADD COLUMN message_push TEXT;
+ALTER TABLE person ADD COLUMN unionid TEXT;
+ALTER TABLE access_token ADD COLUMN plain INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE shipping (
+    trade_seq INTEGER PRIMARY KEY, appid TEXT NOT NULL, content TEXT NOT NULL, uploads INTEGER NOT NULL,
+    uploaded_at TEXT NOT NULL);
+"""
+
+STEPS = (_FIRST, _REFUNDS, _MERCHANTS, _BILLS, _MINIPROGRAM)

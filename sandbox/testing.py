@@ -87,6 +87,7 @@ class Receiver:
     base: str = ""
     status: int = 200
     decide: Callable[[Delivery], int | None] | None = None
+    reply: Callable[[Delivery], bytes] | None = None
     location: str = "/"
     deliveries: list[Delivery] = field(default_factory=list)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -104,7 +105,8 @@ class Receiver:
             status = self.decide(delivery) if self.decide else self.status
             if status is None:
                 await asyncio.sleep(3600)
-            answer = b"" if status in (200, 204) else b'{"code":"FAIL","message":"not now"}'
+            accepted = self.reply(delivery) if self.reply else b""
+            answer = accepted if status in (200, 204) else b'{"code":"FAIL","message":"not now"}'
             head = f"HTTP/1.1 {status} X\r\nLocation: {self.location}\r\nContent-Length: {len(answer)}\r\n\r\n"
             writer.write(head.encode() + answer)
             await writer.drain()
