@@ -35,15 +35,13 @@ def draw(appid: str, request: dict[str, Any]) -> bytes:
 
 def _pattern(text: str) -> list[list[bool]]:
     """Black modules in a white margin, by hash of the text."""
-    bits = b"".join(hashlib.sha256(f"{text}\n{row}".encode()).digest()[:4] for row in range(_MODULES))
     inside = range(1, _MODULES - 1)
-    return [
-        [
-            row in inside and column in inside and bits[row * 4 + column % 4] >> column % 8 & 1 == 1
-            for column in range(25)
-        ]
-        for row in range(_MODULES)
-    ]
+
+    def row_of(number: int) -> list[bool]:
+        bits = int.from_bytes(hashlib.sha256(f"{text}\n{number}".encode()).digest()[:4], "big")
+        return [number in inside and column in inside and bits >> column & 1 == 1 for column in range(_MODULES)]
+
+    return [row_of(number) for number in range(_MODULES)]
 
 
 def _jpeg(pattern: list[list[bool]], width: int) -> bytes:

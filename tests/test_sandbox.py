@@ -13,7 +13,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
-from wechatpayv3 import WeChatPay, WeChatPayType
 
 from kit import clock, crypto
 from sandbox.clock import beijing
@@ -341,46 +340,3 @@ async def test_orders_are_listed_in_pages(shop: Desk) -> None:
     assert [row["out_trade_no"] for row in closed] == [orders[2]["out_trade_no"]]
     for query, status in (("state=GONE", 422), ("limit=0", 422), ("limit=x", 422), ("cursor=x", 400)):
         assert (await shop.client.get(f"/sandbox/orders?{query}")).status_code == status
-
-
-async def test_an_independent_client(shop: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    platform = shop.merchant.platform
-    client = WeChatPay(
-        wechatpay_type=WeChatPayType.MINIPROG,
-        mchid=MCHID,
-        private_key=shop.merchant.private_key,
-        cert_serial_no=SERIAL_NO,
-        apiv3_key=APIV3_KEY,
-        appid=APPID,
-        notify_url=f"{shop.api.base}/notify",
-        public_key=platform["public_key"],
-        public_key_id=platform["public_key_id"],
-        timeout=(5, 5),
-    )
-    client._core._gate_way = shop.base
-
-    # Every call raises when the answer's signature does not verify.
-    async def order(number: str) -> str:
-        status, text = await asyncio.to_thread(
-            client.pay,
-            description="停车费",
-            out_trade_no=number,
-            amount={"total": 500},
-            payer={"openid": "resident-1"},
-        )
-        assert status == 200, text
-        return str(json.loads(text)["prepay_id"])
-
-    prepay_id = await order("PARK-000001")
-    status, text = await asyncio.to_thread(client.query, out_trade_no="PARK-000001")
-    assert (status, json.loads(text)["trade_state"]) == (200, "NOTPAY")
-    await shop.control("POST", "/sandbox/pay", {"prepay_id": prepay_id})
-    [delivery] = await shop.api.wait(1)
-    told = client.callback(delivery.headers, delivery.body)
-    assert told["resource"]["out_trade_no"] == "PARK-000001"
-    await order("PARK-000002")
-    status, text = await asyncio.to_thread(client.close, "PARK-000002")
-    assert (status, len(text)) == (204, 0)
-    status, text = await asyncio.to_thread(client.close, "PARK-000001")
-    assert (status, json.loads(text)["code"]) == (400, "ORDERPAID")
