@@ -95,11 +95,11 @@ class Merchants:
     ) -> dict[str, Any]:
         """Put the merchant in; again replaces its side and keeps the platform's. Answers the platform's keys.
 
-        ``more``: refund_notify_url, keys, public_key_share, fee_rate, sub_merchants; what is left out is as usual.
+        ``more``: refund_notify_url, keys, public_key_share, fee_rate, sub_merchants; what is left out stays as it is.
         """
         _check(mchid, serial_no, public_key, apiv3_key)
         columns = _settings(**more)
-        known = self._store.row("SELECT platform_key_id FROM merchant WHERE mchid = ?", mchid)
+        known = self._store.row("SELECT 1 FROM merchant WHERE mchid = ?", mchid)
         with self._store.transaction():
             if known is None:
                 platform_public, platform_private = platform_key.make_key_pair()
@@ -118,11 +118,8 @@ class Merchants:
                     "UPDATE merchant SET serial_no = ?, public_key = ?, apiv3_key = ? WHERE mchid = ?",
                     *(serial_no, public_key, apiv3_key, mchid),
                 )
-            self._store.execute(
-                "UPDATE merchant SET refund_notify_url = ?, key_mode = ?, public_key_share = ?, fee_rate_bp = ?,"
-                " sub_merchants = ? WHERE mchid = ?",
-                *(*columns, mchid),
-            )
+            for column, value in columns.items():
+                self._store.execute(f"UPDATE merchant SET {column} = ? WHERE mchid = ?", value, mchid)  # noqa: S608
             self._store.execute("DELETE FROM merchant_app WHERE mchid = ?", mchid)
             for appid in sorted(set(appids)):
                 self._store.insert("merchant_app", mchid=mchid, appid=appid)
@@ -145,19 +142,13 @@ class Merchants:
         }
 
 
-def _settings(
-    refund_notify_url: str | None = None,
-    keys: str = KeyMode.BOTH,
-    public_key_share: int = 100,
-    fee_rate: str = "0.60%",
-    sub_merchants: Mapping[str, list[str]] | None = None,
-) -> tuple[Any, ...]:
-    """The columns of what may be left out, or 422."""
-    subs = sub_merchants or {}
+def _settings(**given: Any) -> dict[str, Any]:
+    """The columns of the settings that were given, or 422."""
+    subs = given.get("sub_merchants", {})
     unfit = {
-        "keys": keys not in list(KeyMode),
-        "public_key_share": not 0 <= public_key_share <= 100,
-        "fee_rate": FEE_RATE.fullmatch(fee_rate) is None,
+        "keys": given.get("keys", KeyMode.BOTH) not in list(KeyMode),
+        "public_key_share": not 0 <= given.get("public_key_share", 100) <= 100,
+        "fee_rate": FEE_RATE.fullmatch(given.get("fee_rate", "0.60%")) is None,
         "sub_merchants": not all(
             MCHID.fullmatch(sub_mchid) and isinstance(appids, list) and all(isinstance(each, str) for each in appids)
             for sub_mchid, appids in subs.items()
@@ -165,8 +156,14 @@ def _settings(
     }
     if any(unfit.values()):
         raise ControlError(422, "invalid_input", "登记内容有误。", fields=[name for name, bad in unfit.items() if bad])
-    fee_rate_bp = int(fee_rate.rstrip("%").replace(".", ""))
-    return refund_notify_url, keys, public_key_share, fee_rate_bp, json.dumps(subs)
+    columns = {
+        "refund_notify_url": given.get("refund_notify_url"),
+        "key_mode": given.get("keys"),
+        "public_key_share": given.get("public_key_share"),
+        "fee_rate_bp": int(given["fee_rate"].rstrip("%").replace(".", "")) if "fee_rate" in given else None,
+        "sub_merchants": json.dumps(subs) if "sub_merchants" in given else None,
+    }
+    return {name: value for name, value in columns.items() if value is not None}
 
 
 def _check(mchid: str, serial_no: str, public_key: str, apiv3_key: str) -> None:

@@ -7,7 +7,7 @@ import jinja2
 from sanic import Blueprint, HTTPResponse, Request
 
 from kit.money import format_yuan
-from sandbox import callback, order, person, template_message
+from sandbox import callback, order, person, refund, template_message
 from sandbox.clock import beijing
 from sandbox.context import Context, context_of
 from sandbox.fault import KINDS, Number
@@ -26,6 +26,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 TRADE_STATES = {"NOTPAY": "待支付", "SUCCESS": "已支付", "REFUND": "转入退款", "CLOSED": "已关闭"}
+REFUND_STATUSES = {"PROCESSING": "退款中", "SUCCESS": "已退款", "CLOSED": "已关闭", "ABNORMAL": "异常"}
 CALLBACK_STATES = {
     "pending": "待送达",
     "held": "等候乱序",
@@ -44,6 +45,7 @@ _templates.filters["yuan"] = format_yuan
 _templates.filters["hour"] = lambda text: text[11:19] if text else ""
 _templates.globals.update(
     trade_states=TRADE_STATES,
+    refund_statuses=REFUND_STATUSES,
     callback_states=CALLBACK_STATES,
     attempt_reasons=ATTEMPT_REASONS,
     signatures=SIGNATURES,
@@ -75,6 +77,7 @@ def _content(context: Context) -> dict[str, Any]:
     return {
         "pending": pending,
         "finished": [each for each in orders if each not in pending],
+        "refunds": refund.listing(context, limit=SHOWN),
         "callbacks": callback.listing(context, limit=SHOWN),
         "messages": template_message.inbox(context, limit=SHOWN),
         "faults": context.faults.all(),

@@ -19,10 +19,10 @@ def register_app(
     name: str,
     templates: dict[str, str] | None = None,
     *,
-    trade_managed: bool = False,
+    trade_managed: bool | None = None,
     message_push: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Put a mini-program in, or change it; ``templates`` None leaves those it has.
+    """Put a mini-program in, or change it; what is None stays as it is.
 
     ``trade_managed``: it must upload shipping information. ``message_push``: url, token, encoding_aes_key, format.
     """
@@ -30,10 +30,10 @@ def register_app(
         raise ControlError(422, "invalid_input", "登记内容有误。", fields=["appid", "secret", "name"])
     with context.store.transaction():
         context.store.execute(
-            "INSERT INTO app (appid, secret, name, trade_managed, message_push) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (appid) DO UPDATE SET secret = excluded.secret, name = excluded.name,"
-            " trade_managed = excluded.trade_managed, message_push = excluded.message_push",
-            *(appid, secret, name, int(trade_managed), json.dumps(message_push) if message_push else None),
+            "INSERT INTO app (appid, secret, name, trade_managed, message_push)"
+            " VALUES (?1, ?2, ?3, coalesce(?4, 0), ?5) ON CONFLICT (appid) DO UPDATE SET secret = ?2, name = ?3,"
+            " trade_managed = coalesce(?4, trade_managed), message_push = coalesce(?5, message_push)",
+            *(appid, secret, name, trade_managed, json.dumps(message_push) if message_push else None),
         )
         if templates is not None:
             context.store.execute("DELETE FROM template WHERE appid = ?", appid)

@@ -18,7 +18,7 @@ import pytest
 import sandbox
 from sandbox.app import create_app
 from sandbox.config import Config
-from sandbox.fault import KINDS
+from sandbox.fault import KINDS, OPERATIONS
 from sandbox.store import StateUnusable, Store
 from sandbox.testing import APPID, SECRET, TEMPLATE, Desk, Receiver, desk, receiver, registered
 
@@ -166,6 +166,7 @@ async def test_the_page_shows_what_happened(shop: Desk) -> None:
     await shop.place(shop.order(description="扫码缴费", payer=None), "native")
     number = (await shop.paid(shop.order(description="十一月物业费")))["out_trade_no"]
     await shop.until(number, "delivered")
+    await shop.refund_by_hand(number, 12345, reason="多收<i>一次</i>")
     body = {"grant_type": "client_credential", "appid": APPID, "secret": SECRET}
     access_token = (await shop.client.post("/cgi-bin/stable_token", json=body)).json()["access_token"]
     message = {"touser": "resident-1", "template_id": TEMPLATE, "data": {"thing1": {"value": "已经到账"}}}
@@ -179,6 +180,9 @@ async def test_the_page_shows_what_happened(shop: Desk) -> None:
         "&lt;b&gt;停车费",
         "扫码缴费",
         "十一月物业费",
+        "退款中",
+        "¥123.45",
+        "多收&lt;i&gt;一次",
         "已送达",
         "已经到账",
         "delay_s=77",
@@ -202,11 +206,18 @@ async def test_unknown_paths_and_methods(shop: Desk) -> None:
     assert (await shop.client.get("/sandbox/pay")).status_code == 405
 
 
-def test_the_manual_names_every_fault_and_every_route() -> None:
+def test_the_manual_tables_the_faults_that_there_are() -> None:
+    """Kind by kind with its parameters, both ways."""
     manual = MANUAL.read_text(encoding="utf-8")
-    assert [kind for kind in KINDS if f"`{kind}`" not in manual] == []
-    params = {param for kind in KINDS.values() for param in kind.params}
-    assert [param for param in params if f"`{param}`" not in manual] == []
+    table = manual[manual.index("## Faults") : manual.index("## What it does not do")]
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in table.splitlines() if line.startswith("| `")]
+    told = {re.findall(r"`(\w+)`", row[0])[0]: set(re.findall(r"`(\w+)`", row[1])) for row in rows}
+    assert told == {name: set(kind.params) for name, kind in KINDS.items()}
+    assert [operation for operation in OPERATIONS if operation not in table] == []
+
+
+def test_the_manual_names_every_route_and_option() -> None:
+    manual = MANUAL.read_text(encoding="utf-8")
     routes = {re.sub(r"<(\w+)(:\w+)?>", r"{\1}", route.path) for route in create_app(Config(Path("x"))).router.routes}
     missing = [path for path in routes if f"/{path}" not in manual and not path.startswith("static")]
     assert missing == []

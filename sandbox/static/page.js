@@ -49,7 +49,7 @@ async function refresh() {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button[type=button]");
   if (!button) return;
-  const { pay, resend, deleteFault, clock } = button.dataset;
+  const { pay, resend, deleteFault, clock, decide, status, refund, mchid, yuan } = button.dataset;
   button.disabled = true;
   if (pay) {
     const payer = button.closest("article").querySelector(".payer");
@@ -60,6 +60,12 @@ document.addEventListener("click", async (event) => {
     if (sent) say("已重发，应答 " + sent.statuses.map((status) => status ?? "无").join("、"));
   } else if (deleteFault) {
     await send("DELETE", `/sandbox/faults/${deleteFault}`);
+  } else if (decide) {
+    await send("POST", `/sandbox/refunds/${decide}/decide`, { status });
+  } else if (refund) {
+    const text = prompt("退多少元？How much, in yuan?", yuan);
+    const fen = Math.round(Number(text) * 100);
+    if (text !== null && await send("POST", "/sandbox/refunds", { out_trade_no: refund, mchid, amount_fen: fen })) say("已发起退款");
   } else if (clock) {
     await send("POST", "/sandbox/clock", JSON.parse(clock));
   }
