@@ -233,4 +233,9 @@ async def delete_faults(request: Request) -> HTTPResponse:
 @control.delete("/faults/<fault_id:int>")
 async def delete_fault(request: Request, fault_id: int) -> HTTPResponse:
     """Take one fault back."""
-    return json_answer({"deleted": context_of(request).faults.delete(fault_id)})
+    context = context_of(request)
+    was_reorder = any(each["id"] == fault_id and each["kind"] == "reorder" for each in context.faults.all())
+    deleted = context.faults.delete(fault_id)
+    if was_reorder:
+        callback.release_held(context)
+    return json_answer({"deleted": deleted})
