@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ import sandbox
 from sandbox.app import create_app
 from sandbox.config import Config
 from sandbox.fault import KINDS, OPERATIONS
+from sandbox.schema import STEPS
 from sandbox.store import StateUnusable, Store
 from sandbox.testing import APPID, SECRET, TEMPLATE, Desk, Receiver, desk, receiver, registered
 
@@ -127,6 +129,23 @@ def test_a_state_file_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database at all, but long enough to be looked at " * 5)
     with pytest.raises(StateUnusable):
         Store(tmp_path / "text.db")
+
+
+async def test_a_state_file_of_an_earlier_version_is_brought_along(tmp_path: Path) -> None:
+    whole, state = registered().state, tmp_path / "state.db"
+    with sqlite3.connect(state) as old, sqlite3.connect(whole) as new:
+        # As the first release left it: its tables, and the rows of a registered merchant in its columns.
+        old.executescript(f"{STEPS[0]}PRAGMA user_version=1;")
+        for table in ("platform_certificate", "merchant", "merchant_app", "app", "template"):
+            columns = ", ".join(row[1] for row in old.execute(f"PRAGMA table_info({table})"))
+            for row in new.execute(f"SELECT {columns} FROM {table}"):
+                old.execute(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", row)
+    for connection in (old, new):
+        connection.close()
+    async with desk(tmp_path) as shop:
+        order = shop.order()
+        await shop.paid(order)
+        assert (await shop.refunded(shop.refund(order))).status_code == 200
 
 
 @pytest.mark.parametrize(
