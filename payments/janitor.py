@@ -3,8 +3,6 @@
 Callbacks get lost, late and forged; a payment ends in its right state because of this file, not because of them.
 """
 
-import asyncio
-import time
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,10 +21,11 @@ from models.payment import (
     PaymentBill,
     PaymentState,
 )
-from models.unit_of_work import row, rows, unit_of_work
+from models.unit_of_work import row, unit_of_work
 from payments.gateways.base import GatewayError, OrderAlreadyPaid, OrderNotThere, TradeState
 from payments.merchant import gateway_of
 from payments.settle import settle
+from payments.sweeping import Sweep
 
 log = structlog.get_logger()
 
@@ -37,18 +36,6 @@ HOURLY_S = 3600
 AFTER_CLOSE_S = (300, 3600)
 # An order that WeChat gave a prepay id for and then does not know: only this long after its expiry is it given up.
 GIVEN_UP_AFTER = timedelta(days=1)
-_AT_ONCE = 8
-_A_BATCH = 3 * _AT_ONCE  # what is surely worked while the claim lasts, even when WeChat hangs
-_A_SWEEP_S = 30
-_CLAIM_S = 60  # a claimed attempt is left alone this long; a janitor that dies loses no more than that
-_sweeping = asyncio.Lock()  # one sweep a process: a WeChat that hangs must not take every place of the worker
-
-_CLAIM = """
-UPDATE payment_attempts SET next_check_at = $1 WHERE id IN (
-    SELECT id FROM payment_attempts WHERE next_check_at <= $2 ORDER BY next_check_at LIMIT $3
-    FOR UPDATE SKIP LOCKED)
-RETURNING id
-"""
 
 
 def first_check_at() -> datetime:
@@ -57,34 +44,8 @@ def first_check_at() -> datetime:
 
 
 async def sweep() -> int:
-    """Work the attempts whose time has come, batch by batch for half a minute at most; how many there were. Sweeps of
-    several processes share the work, and in one process a sweep that finds another under way leaves it to that one."""
-    if _sweeping.locked():
-        return 0
-    async with _sweeping:
-        begun, worked = time.monotonic(), 0
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def work(attempt_id: UUID) -> None:
-            async with gate:
-                try:
-                    await check_attempt(attempt_id)
-                except Exception:  # one attempt's trouble must not keep the others waiting; it is tried again
-                    log.exception("check_failed", attempt_id=str(attempt_id))
-
-        while claimed := await _claim(_A_BATCH):
-            await asyncio.gather(*(work(attempt_id) for attempt_id in claimed))
-            worked += len(claimed)
-            if time.monotonic() - begun > _A_SWEEP_S:
-                break
-        return worked
-
-
-@unit_of_work
-async def _claim(limit: int) -> list[UUID]:
-    now = clock.now()
-    claimed = await rows(_CLAIM, now + timedelta(seconds=_CLAIM_S), now, limit)
-    return [UUID(str(found["id"])) for found in claimed]
+    """Work the attempts whose time has come; how many there were (see ``Sweep``)."""
+    return await _SWEEP.run()
 
 
 async def check_attempt(attempt_id: UUID) -> PaymentState | None:
@@ -218,3 +179,6 @@ def _look_after_close(closed_at: datetime, now: datetime, *, answered: bool) -> 
         return now + timedelta(seconds=60 if now - closed_at < timedelta(hours=3) else HOURLY_S)
     looks = (closed_at + timedelta(seconds=step) for step in AFTER_CLOSE_S)
     return next((look for look in looks if look > now), None)
+
+
+_SWEEP = Sweep("payment_attempts", check_attempt)

@@ -14,7 +14,7 @@ from models.discrepancy import Discrepancy
 from models.ledger import Entry
 from models.payment import CloseReason, Payment, PaymentAttempt, PaymentState
 from models.unit_of_work import unit_of_work
-from payments import janitor
+from payments import sweeping
 from payments.gateways import wechat_pay
 from payments.gateways.base import OutcomeUnknown
 from payments.merchant import gateway_of
@@ -63,7 +63,7 @@ async def test_one_sweep_works_more_than_one_batch(
         person = await world.resident(home.company)
         await world.occupancy(home.room, await world.customer(home.company), resident=person.resident)
         assert (await home.open(person, [bill_id])).status_code == 201
-    monkeypatch.setattr(janitor, "_A_BATCH", 2)
+    monkeypatch.setattr(sweeping, "A_BATCH", 2)
 
     assert await sweep_after(6) == 5
     assert await sweep_after(6) == 0
