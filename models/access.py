@@ -52,6 +52,9 @@ class Act(StrEnum):
     BILL_PAY = "bill.pay"
     PAYMENT_READ = "payment.read"
     PAYMENT_CHECK = "payment.check"  # ask WeChat now instead of waiting for the sweep
+    REFUND_READ = "refund.read"
+    REFUND_APPROVE = "refund.approve"  # and what follows when one does not get through: again, or not at all
+    SURPLUS_DECIDE = "surplus.decide"  # return or keep money that found no bill
     RECEIPT_READ = "receipt.read"
     RECEIPT_PRINT = "receipt.print"
     JOURNAL_READ = "journal.read"
@@ -80,6 +83,9 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.BILL_PAY: frozenset({_.OWNER, _.FAMILY, _.TENANT}),
     Act.PAYMENT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
     Act.PAYMENT_CHECK: frozenset({_.CASHIER, _.FINANCE}),
+    Act.REFUND_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
+    Act.REFUND_APPROVE: frozenset({_.FINANCE}),
+    Act.SURPLUS_DECIDE: frozenset({_.FINANCE}),
     Act.RECEIPT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
     Act.RECEIPT_PRINT: frozenset({_.MANAGER, _.CASHIER, _.FINANCE}),
     Act.JOURNAL_READ: frozenset({_.FINANCE, _.AUDITOR}),

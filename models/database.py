@@ -12,7 +12,7 @@ MODULES = [
     f"models.{name}"
     for name in (
         "organization", "wechat_app", "community", "room", "customer", "occupancy", "resident", "staff", "session",
-        "merchant_account", "fee_item", "bill", "payment", "ledger", "notification", "receipt", "message",
+        "merchant_account", "fee_item", "bill", "payment", "refund", "ledger", "notification", "receipt", "message",
         "discrepancy", "audit", "idempotency", "installation", "wechat_push", "shipping",
     )
 ]  # fmt: skip

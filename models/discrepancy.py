@@ -15,7 +15,10 @@ class DiscrepancyKind(StrEnum):
 
     DOUBTFUL_NOTICE = "doubtful_notice"  # a signed callback whose facts are not those of our order
     SUSPENSE = "suspense"  # money at WeChat that does not fit its order; in suspense where it is ours to book
-    SURPLUS = "surplus"  # money that came for bills that no longer needed it
+    SURPLUS = "surplus"  # money that came for bills that no longer needed it; finance returns or keeps it
+    REFUND_STUCK = "refund_stuck"  # a refund that does not get through without a person; source = refund
+    DOUBTFUL_REFUND = "doubtful_refund"  # WeChat's word about a refund is not that of ours; source = refund attempt
+    FOREIGN_REFUND = "foreign_refund"  # money of ours that somebody gave back at WeChat's own site
 
 
 class DiscrepancyState(StrEnum):
@@ -42,7 +45,7 @@ class Discrepancy(Row):
     organization_id = fields.UUIDField()
     community_id = fields.UUIDField()
     kind = fields.CharEnumField(DiscrepancyKind, max_length=32)
-    source_id = fields.UUIDField()  # the payment attempt
+    source_id = fields.UUIDField()  # the payment attempt, or what the kind says
     payment_id = fields.UUIDField()
     amount_fen = fields.BigIntField()
     facts = json_field()  # what was expected and what came

@@ -24,7 +24,7 @@ class AccountKind(StrEnum):
     SURPLUS = "surplus"  # 溢收款: money that has no bill to go to; holder = customer
     SUSPENSE = "suspense"  # 待查款: money that fails our checks; holder = merchant account
     COMMISSION = "commission"  # 手续费
-    REFUND_PENDING = "refund_pending"  # 退款在途
+    REFUND_PENDING = "refund_pending"  # 退款在途: approved, not with the payer yet; holder = merchant account
 
 
 class Account(Row):
@@ -46,6 +46,9 @@ class EntryKind(StrEnum):
     PAYMENT = "payment"  # money came for bills; source = payment attempt, a leg per account credited
     SURPLUS = "surplus"  # of money that came, the part without a bill; source = payment attempt
     SUSPENSE = "suspense"  # money came that fails our checks; source = payment attempt
+    REFUND_APPROVED = "refund_approved"  # what is to be given back leaves its account; source = refund
+    REFUNDED = "refunded"  # WeChat gave it back; source = refund
+    REFUND_CANCELLED = "refund_cancelled"  # an approval is reversed; source = refund
 
 
 class Entry(Model):

@@ -14,6 +14,8 @@ class MessageKind(StrEnum):
     """What is told. Each app maps kinds to its own subscription templates."""
 
     PAYMENT_RECEIVED = "payment_received"  # 缴费成功
+    REFUNDED = "refunded"  # 退款到账
+    SURPLUS_KEPT = "surplus_kept"  # 溢收款已转存或抵扣
     HOUSEHOLD_JOINED = "household_joined"  # somebody was bound to your room
     REQUEST_DECIDED = "request_decided"  # 入住申请结果
 

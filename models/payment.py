@@ -16,6 +16,7 @@ class Channel(StrEnum):
     """How money is sent."""
 
     WECHAT_JSAPI = "wechat_jsapi"  # 小程序支付
+    SURPLUS = "surplus"  # 溢收款转入: nothing comes from outside; the debtor's own surplus pays
 
 
 class PaymentState(StrEnum):
@@ -50,6 +51,13 @@ class CloseReason(StrEnum):
     CANCELLED = "cancelled"  # the payer gave up
 
 
+class SurplusFate(StrEnum):
+    """What was decided, once, about money that found no bill."""
+
+    RETURNED = "returned"  # 退回: a refund gives it back
+    KEPT = "kept"  # 留存: it paid other bills, or became the debtor's prepaid balance
+
+
 class Payment(Row):
     """One payer pays chosen bills of one debtor, one community and one merchant account, all at once."""
 
@@ -64,6 +72,10 @@ class Payment(Row):
     amount_fen = fields.BigIntField()
     state = fields.CharEnumField(PaymentState, max_length=32, default=PaymentState.OPEN)
     surplus_fen = fields.BigIntField(default=0)  # of the money that came, what found no bill to go to
+    surplus_fate = fields.CharEnumField(SurplusFate, max_length=32, null=True)  # null: not decided, or no surplus
+    surplus_of_payment_id = fields.UUIDField(null=True)  # paid from the surplus of that payment (channel surplus)
+    reserved_fen = fields.BigIntField(default=0)  # of refunds that are approved and not decided
+    refunded_fen = fields.BigIntField(default=0)  # of refunds that WeChat confirmed
     paid_at = fields.DatetimeField(null=True)  # the channel's time
     closed_at = fields.DatetimeField(null=True)
     close_reason = fields.CharEnumField(CloseReason, max_length=32, null=True)

@@ -31,6 +31,8 @@ from services.demo_plan import COMPANIES, CommunityPlan, CompanyPlan
 
 _TEMPLATE_TITLES = {
     MessageKind.PAYMENT_RECEIVED: "缴费成功通知",
+    MessageKind.REFUNDED: "退款到账通知",
+    MessageKind.SURPLUS_KEPT: "溢收款处理通知",
     MessageKind.HOUSEHOLD_JOINED: "房屋绑定通知",
     MessageKind.REQUEST_DECIDED: "入住申请结果通知",
 }

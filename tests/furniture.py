@@ -113,6 +113,9 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "payments", id=own("payment"), **org, **here, customer_id=customer, legal_entity_id=entity,
                  merchant_account_id=merchant, channel="wechat_jsapi", payer_resident_id=own("resident"),
                  payer_staff_id=own("staff"), amount_fen=100, surplus_fen=0, state="paid", paid_at=NOW)  # fmt: skip
+    await insert(owner, "payments", id=own("kept payment"), **org, **here, customer_id=customer, legal_entity_id=entity,
+                 merchant_account_id=merchant, channel="surplus", surplus_of_payment_id=own("payment"),
+                 payer_staff_id=own("staff"), amount_fen=100, surplus_fen=0, state="paid", paid_at=NOW)  # fmt: skip
     await insert(owner, "payment_bills", id=own("choice"), **here, payment_id=own("payment"), bill_id=own("bill"),
                  customer_id=customer, legal_entity_id=entity, amount_fen=100, live=True)  # fmt: skip
     attempt = {**here, "payment_id": own("payment"), "merchant_account_id": merchant, "mode": "direct",
@@ -121,6 +124,18 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
                  next_check_at=NOW)  # fmt: skip
     await insert(owner, "payment_attempts", id=own("paid attempt"), **attempt, out_trade_no="number-2", state="paid",
                  transaction_id="4200000001", received_fen=100, paid_at=NOW)  # fmt: skip
+    refund = {**org, **here, "payment_id": own("payment"), "customer_id": customer, "legal_entity_id": entity,
+              "merchant_account_id": merchant, "method": "wechat_original", "amount_fen": 50,
+              "asked_by_staff_id": own("staff"), "approved_by_staff_id": own("staff")}  # fmt: skip
+    await insert(owner, "refunds", id=own("refund"), **refund, kind="surplus", state="approved")
+    await insert(owner, "refunds", id=own("refunded"), **refund, kind="bill", state="refunded", refunded_at=NOW)
+    sent = {**here, "merchant_account_id": merchant, "mode": "direct", "mchid": f"190000000{number}",
+            "amount_fen": 50, "total_fen": 100}  # fmt: skip
+    await insert(owner, "refund_attempts", id=own("refund attempt"), **sent, refund_id=own("refund"),
+                 out_refund_no="number-1", state="created", next_check_at=NOW)  # fmt: skip
+    await insert(owner, "refund_attempts", id=own("succeeded attempt"), **sent, refund_id=own("refunded"),
+                 out_refund_no="number-2", state="succeeded", wechat_refund_id="5000000001",
+                 succeeded_at=NOW)  # fmt: skip
     await insert(owner, "allocations", **here, payment_id=own("payment"), bill_id=own("bill"),
                  bill_line_id=own("line"), amount_fen=100)  # fmt: skip
     for kind in ("wechat_clearing", "received"):

@@ -26,6 +26,7 @@ _OURS = """c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') A
     AND c.relname NOT LIKE 'procrastinate%' AND c.relname <> 'tortoise_migrations'"""
 _CONSTRAINTS = f"""
 SELECT f.conname AS name, c.relname AS table, f.confrelid::regclass::text AS target,
+    f.conindid::regclass::text AS rests_on,
     (SELECT array_agg(a.attname::text ORDER BY k.n) FROM unnest(f.conkey) WITH ORDINALITY k(num, n)
      JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.num) AS columns,
     (SELECT array_agg(a.attname::text ORDER BY k.n) FROM unnest(f.confkey) WITH ORDINALITY k(num, n)
@@ -159,6 +160,20 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
         ["state = 'closed'", "state = 'closed', closed_at = now()", "state = 'closed', close_reason = 'x'"],
     ),
     "payments_check3": ("payments", "payment", ["payer_resident_id = NULL, payer_staff_id = NULL"]),
+    "payments_fate_of_surplus": (
+        "payments", "payment",
+        ["surplus_fate = 'kept'", "surplus_fate = 'returned'", "surplus_fen = 1, surplus_fate = 'lost'"],
+    ),
+    "payments_returned_was_paid": (
+        "payments", "payment", ["state = 'open', reserved_fen = 1", "state = 'suspended', refunded_fen = 1"],
+    ),
+    "payments_returned_within_received": (
+        "payments",
+        "payment",
+        ["reserved_fen = -1", "refunded_fen = -1", "reserved_fen = 101", "refunded_fen = 101",
+         "reserved_fen = 60, refunded_fen = 41", "surplus_fen = 60, surplus_fate = 'kept', reserved_fen = 41"],
+    ),
+    "payments_surplus_channel": ("payments", "payment", ["channel = 'surplus'", "surplus_of_payment_id = id"]),
     "payments_state_check": ("payments", "payment", ["state = 'lost'"]),
     "receipt_files_check": ("receipt_files", "file", ["state = 'queued'", "next_check_at = now()"]),
     "receipt_files_check1": (
@@ -169,6 +184,39 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "receipts_amount_fen_check": ("receipts", "receipt", ["amount_fen = 0"]),
     "receipts_check": ("receipts", "receipt", ["year = 2025", "issued_on = '2027-01-01'"]),
     "receipts_sequence_check": ("receipts", "receipt", ["sequence = 0"]),
+    "refund_attempts_check": (
+        "refund_attempts", "refund attempt", ["amount_fen = 0", "amount_fen = -1", "amount_fen = 101"],
+    ),
+    "refund_attempts_check1": (
+        "refund_attempts",
+        "refund attempt",
+        ["next_check_at = NULL", "next_check_at = NULL, state = 'accepted'", "next_check_at = NULL, state = 'abnormal'",
+         "state = 'succeeded'"],
+    ),
+    "refund_attempts_check2": (
+        "refund_attempts", "refund attempt", ["state = 'accepted'", "state = 'succeeded'", "state = 'abnormal'"],
+    ),
+    "refund_attempts_check3": (
+        "refund_attempts", "succeeded attempt", ["succeeded_at = NULL", "state = 'accepted'", "state = 'closed'"],
+    ),
+    "refund_attempts_check4": ("refund_attempts", "refund attempt", ["sub_mchid = '1'", "mode = 'partner'"]),
+    "refund_attempts_out_refund_no_check": (
+        "refund_attempts",
+        "refund attempt",
+        ["out_refund_no = '12345'", "out_refund_no = '单号单号单号'", "out_refund_no = 'number 1'",
+         "out_refund_no = 'number*1'"],
+    ),
+    "refund_attempts_state_check": ("refund_attempts", "refund attempt", ["state = 'lost'"]),
+    "refunds_amount_fen_check": ("refunds", "refund", ["amount_fen = 0", "amount_fen = -1"]),
+    "refunds_check": ("refunds", "refund", ["state = 'failed'"]),
+    "refunds_check1": ("refunds", "refunded", ["refunded_at = NULL", "state = 'processing'"]),
+    "refunds_check2": (
+        "refunds",
+        "refund",
+        ["state = 'cancelled'", "state = 'cancelled', cancelled_at = now()",
+         "cancelled_at = now(), cancel_reason = 'x'"],
+    ),
+    "refunds_state_check": ("refunds", "refund", ["state = 'lost'", "state = ''"]),
     "residents_check": ("residents", "resident", ["phone_index = NULL", "phone_cipher = NULL"]),
     "rooms_area_m2_check": ("rooms", "room", ["area_m2 = -0.01"]),
     "sessions_check": (
@@ -228,8 +276,13 @@ UNIQUE = {
     "payment_attempts_order": ("merchant_account_id, out_trade_no", ""),
     "payment_attempts_transaction": ("mchid, transaction_id", "(transaction_id IS NOT NULL)"),
     "payment_bills_one_live": ("bill_id", "live"),
+    "payments_one_from_surplus": ("surplus_of_payment_id", "(surplus_of_payment_id IS NOT NULL)"),
     "receipt_files_one": ("receipt_id, format, masked, print_id, template_version", "nulls equal"),
     "receipts_payment_id_key": ("payment_id", ""),
+    "refund_attempts_number": ("merchant_account_id, out_refund_no", ""),
+    "refund_attempts_one_live": ("refund_id", "((state)::text <> 'closed'::text)"),
+    "refunds_one_of_surplus": (
+        "payment_id", "(((kind)::text = 'surplus'::text) AND ((state)::text <> 'cancelled'::text))"),
     "rooms_name": ("community_id, name", ""),
     "sessions_token_hash_key": ("token_hash", ""),
     "shipping_uploads_payment_id_key": ("payment_id", ""),
@@ -252,6 +305,7 @@ UNIQUE = {
     "uid_receipt_cou_legal_e_435623": ("legal_entity_id, community_id, year", ""),
     "uid_receipt_pri_receipt_b453a4": ("receipt_id, copy_number", ""),
     "uid_receipts_legal_e_aa5043": ("legal_entity_id, community_id, year, sequence", ""),
+    "uid_refund_atte_mchid_943b2c": ("mchid, out_refund_no", ""),
     "uid_wechat_iden_app_id_da3482": ("app_id, openid", ""),
     "uid_wechat_pay__merchan_841c01": ("merchant_account_id, serial", ""),
     "uid_wechat_push_app_id_59fc4e": ("app_id, dedupe_key", ""),
@@ -312,6 +366,25 @@ class TestWhatAUniqueRuleLeavesFree:
         await room_to_break.execute("ALTER TABLE bills DISABLE TRIGGER USER")
         await accepted(room_to_break, void, void)
 
+    async def test_a_closed_refund_attempt_and_a_cancelled_refund_make_room(
+        self, room_to_break: asyncpg.Connection
+    ) -> None:
+        attempt = (
+            "INSERT INTO refund_attempts SELECT (jsonb_populate_record(a, jsonb_build_object('id', gen_random_uuid(),"
+            f" 'out_refund_no', 'number-3'))).* FROM refund_attempts a WHERE id = '{uid(1, 'refund attempt')}'"
+        )
+        assert await refused(room_to_break, asyncpg.UniqueViolationError, attempt) == "refund_attempts_one_live"
+        close = f"UPDATE refund_attempts SET state = 'closed' WHERE id = '{uid(1, 'refund attempt')}'"
+        await accepted(room_to_break, close, attempt.replace("'out_refund_no'", "'state', 'created', 'out_refund_no'"))
+        refund = (
+            "INSERT INTO refunds SELECT (jsonb_populate_record(r, jsonb_build_object('id', gen_random_uuid(),"
+            " 'state', 'approved', 'cancelled_at', NULL))).* FROM refunds r"
+            f" WHERE id = '{uid(1, 'refund')}'"
+        )
+        assert await refused(room_to_break, asyncpg.UniqueViolationError, refund) == "refunds_one_of_surplus"
+        cancel = "UPDATE refunds SET state = 'cancelled', cancelled_at = now(), cancel_reason = 'x'"
+        await accepted(room_to_break, f"{cancel} WHERE id = '{uid(1, 'refund')}'", refund)
+
     async def test_a_decided_attempt_makes_room(self, room_to_break: asyncpg.Connection) -> None:
         another = (
             "INSERT INTO payment_attempts SELECT (jsonb_populate_record(a, jsonb_build_object('id', gen_random_uuid(),"
@@ -355,7 +428,7 @@ async def test_no_foreign_key_lets_a_row_point_into_another_community_or_at_noth
             transaction = furnished.transaction()
             await transaction.start()
             await alone(furnished, key["table"], b"f", key["name"])
-            await without_unique(furnished, key["table"])
+            await without_unique(furnished, key["table"], but=key["rests_on"])  # a table may point at itself
             for row, theirs in attempts:
                 statement = f"UPDATE {key['table']} SET {column} = '{theirs}' WHERE ctid = '{row}'"
                 try:
@@ -386,6 +459,8 @@ WITHOUT_FOREIGN_KEY = {
     ("notifications", "notification_id"): "WeChat's id, not ours",
     ("payment_attempts", "prepay_id"): "WeChat's id, not ours",
     ("payment_attempts", "transaction_id"): "WeChat's id, not ours",
+    ("refund_attempts", "transaction_id"): "WeChat's id, not ours",
+    ("refund_attempts", "wechat_refund_id"): "WeChat's id, not ours",
 }
 
 
@@ -552,6 +627,12 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
     attempt = f"WHERE id = '{uid(1, 'paid attempt')}'"
     for change in ("state = 'closed'", "state = 'suspended'", "state = 'created', next_check_at = now()"):
         await refused(room_to_break, RESTRICT, f"UPDATE payment_attempts SET {change} {attempt}")
+    given_back = f"WHERE id = '{uid(1, 'refunded')}'"
+    for change in ("state = 'processing', refunded_at = NULL", "state = 'failed', refunded_at = NULL, problem = 'x'"):
+        await refused(room_to_break, RESTRICT, f"UPDATE refunds SET {change} {given_back}")
+    succeeded = f"WHERE id = '{uid(1, 'succeeded attempt')}'"
+    late = "state = 'closed', succeeded_at = NULL"
+    await refused(room_to_break, RESTRICT, f"UPDATE refund_attempts SET {late} {succeeded}")
     await room_to_break.execute("ALTER TABLE payments DISABLE TRIGGER final")
     await room_to_break.execute(f"UPDATE payments SET {close} {paid}")
     await room_to_break.execute("ALTER TABLE payments ENABLE TRIGGER final")
