@@ -21,13 +21,20 @@ from models.notification import NotificationKind, NotificationOutcome
 from models.unit_of_work import row, rows, unit_of_work
 from payments.errors import NotificationMalformed, NotificationUnverified, UnknownOrder
 from payments.gateways.wechat_pay import MerchantKeys, decrypt_resource, paid_fact
+from payments.gateways.wechat_refund import refund_fact
 from payments.merchant import keys_of
+from payments.refund_foreign import record_foreign_refund
+from payments.refund_news import Heard, hear_refund
 from payments.settle import Settled, settle
 
 log = structlog.get_logger()
 
 MAX_BYTES = 64 * 1024
 ALARM_AFTER = 3  # deliveries of a notice about an order that we do not know
+_EVENTS = {
+    NotificationKind.PAYMENT: {"TRANSACTION.SUCCESS"},
+    NotificationKind.REFUND: {"REFUND.SUCCESS", "REFUND.ABNORMAL", "REFUND.CLOSED"},
+}
 _DONE = (NotificationOutcome.APPLIED, NotificationOutcome.QUARANTINED)
 
 # A repeat finds its row and only counts: the outcome is decided by the work, never by the delivery.
@@ -68,20 +75,45 @@ async def receive(
     kept = await _keep(kind, merchant_account_id, notice, body)
     if NotificationOutcome(kept["outcome"]) in _DONE:
         return NotificationOutcome(kept["outcome"])
-    if kind is not NotificationKind.PAYMENT or notice.event_type != "TRANSACTION.SUCCESS":
+    if notice.event_type not in _EVENTS[kind]:
         return await _cannot_place(kept, notice)
+    work = _work_payment if kind is NotificationKind.PAYMENT else _work_refund
     try:
-        fact = paid_fact(notice.resource)
+        worked = await work(merchant_account_id, notice.resource)
     except ValueError as error:
         await _mark(kept["id"], notice.noticed_at, NotificationOutcome.RECEIVED, f"field {error}")
         raise NotificationMalformed(field=str(error)) from error
-    settlement = await settle(merchant_account_id, fact, asked=False)
-    if settlement.outcome is Settled.UNKNOWN_ORDER:
+    if worked is None:
         return await _cannot_place(kept, notice)
-    outcome = NotificationOutcome.QUARANTINED if settlement.outcome is Settled.DOUBTFUL else NotificationOutcome.APPLIED
-    await _mark(kept["id"], notice.noticed_at, outcome, ",".join(settlement.mismatches))
-    log.info("notification_worked", outcome=str(outcome), settled=str(settlement.outcome))
+    outcome = NotificationOutcome.QUARANTINED if worked.doubtful else NotificationOutcome.APPLIED
+    await _mark(kept["id"], notice.noticed_at, outcome, worked.detail)
+    log.info("notification_worked", outcome=str(outcome), detail=worked.detail)
     return outcome
+
+
+@dataclass(frozen=True)
+class _Worked:
+    """What came of a notice that could be placed."""
+
+    doubtful: bool
+    detail: str
+
+
+async def _work_payment(merchant_account_id: UUID, resource: dict[str, Any]) -> _Worked | None:
+    settlement = await settle(merchant_account_id, paid_fact(resource), asked=False)
+    if settlement.outcome is Settled.UNKNOWN_ORDER:
+        return None
+    return _Worked(settlement.outcome is Settled.DOUBTFUL, ",".join(settlement.mismatches))
+
+
+async def _work_refund(merchant_account_id: UUID, resource: dict[str, Any]) -> _Worked | None:
+    fact = refund_fact(resource)
+    news = await hear_refund(merchant_account_id, fact, asked=False)
+    if news.outcome is not Heard.UNKNOWN_REFUND:
+        return _Worked(news.outcome is Heard.DOUBTFUL, ",".join(news.mismatches))
+    # Our numbers are committed before WeChat hears of them, so this one was made by somebody else's hand.
+    found = await record_foreign_refund(merchant_account_id, fact)
+    return _Worked(True, "foreign_refund") if found else None
 
 
 def _open(keys: MerchantKeys, headers: Mapping[str, str], body: bytes) -> _Notice:

@@ -41,13 +41,16 @@ INVARIANTS = (
     ),
     Invariant(
         "L2",
-        "Every entry of a payment debits the WeChat clearing account of the merchant account that received it.",
+        "Every entry of a payment debits the WeChat clearing account of the merchant account that received it; where "
+        "a kept surplus pays, the surplus of the debtor.",
         """
         SELECT e.id, e.amount_fen AS difference FROM entries e
         LEFT JOIN payment_attempts a ON a.id = e.source_id
+        LEFT JOIN payments p ON p.id = a.payment_id
         LEFT JOIN accounts d ON d.id = e.debit_account_id
-        WHERE e.kind IN ('payment', 'surplus', 'suspense')
-          AND (d.kind IS DISTINCT FROM 'wechat_clearing' OR d.holder_id IS DISTINCT FROM a.merchant_account_id)""",
+        WHERE e.kind IN ('payment', 'surplus', 'suspense') AND (d.kind, d.holder_id) IS DISTINCT FROM
+            CASE p.channel WHEN 'surplus' THEN ROW('surplus'::varchar, p.customer_id)
+                           ELSE ROW('wechat_clearing'::varchar, a.merchant_account_id) END""",
     ),
     Invariant(
         "L3",
@@ -106,13 +109,15 @@ INVARIANTS = (
     ),
     Invariant(
         "L8",
-        "Surplus of payments is what the journal holds as surplus, per debtor.",
+        "What the journal holds as surplus, per debtor, is the surplus of payments that nobody has decided about.",
         """
         WITH journal AS (
-            SELECT a.holder_id AS customer_id, sum(e.amount_fen) AS fen
-            FROM entries e JOIN accounts a ON a.id = e.credit_account_id AND a.kind = 'surplus' GROUP BY 1
+            SELECT a.holder_id AS customer_id,
+                   sum(CASE WHEN a.id = e.credit_account_id THEN e.amount_fen ELSE -e.amount_fen END) AS fen
+            FROM entries e JOIN accounts a ON a.id IN (e.credit_account_id, e.debit_account_id)
+            WHERE a.kind = 'surplus' GROUP BY 1
         ), counted AS (
-            SELECT customer_id, sum(surplus_fen) AS fen FROM payments GROUP BY 1
+            SELECT customer_id, sum(surplus_fen) AS fen FROM payments WHERE surplus_fate IS NULL GROUP BY 1
         )
         SELECT COALESCE(j.customer_id, c.customer_id) AS id, COALESCE(j.fen, 0) - COALESCE(c.fen, 0) AS difference
         FROM journal j FULL JOIN counted c USING (customer_id) WHERE COALESCE(j.fen, 0) <> COALESCE(c.fen, 0)""",
@@ -174,21 +179,23 @@ INVARIANTS = (
     ),
     Invariant(
         "L14",
-        "No undecided attempt has been waiting for the janitor for more than ten minutes.",
+        "No undecided attempt, of a payment or a refund, has been waiting for the janitor for more than ten minutes.",
         """
-        SELECT id, extract(epoch FROM now() - next_check_at)::bigint AS overdue_s FROM payment_attempts
+        SELECT id, extract(epoch FROM now() - next_check_at)::bigint AS overdue_s FROM (
+            SELECT id, next_check_at FROM payment_attempts UNION ALL SELECT id, next_check_at FROM refund_attempts) a
         WHERE next_check_at < now() - interval '10 minutes'""",
     ),
     Invariant(
         "L15",
-        "Every suspended attempt and every surplus has its case, so that somebody looks.",
+        "Every suspended attempt and every surplus has its case, open while nothing is decided about the surplus.",
         """
         SELECT a.id, a.received_fen AS difference, a.state FROM payment_attempts a
         JOIN payments p ON p.id = a.payment_id
         LEFT JOIN discrepancies s ON s.source_id = a.id AND s.kind = 'suspense'
         LEFT JOIN discrepancies o ON o.source_id = a.id AND o.kind = 'surplus'
         WHERE (a.state = 'suspended' AND s.id IS NULL)
-           OR (a.state = 'paid' AND p.surplus_fen > 0 AND o.id IS NULL)""",
+           OR (a.state = 'paid' AND p.surplus_fen > 0
+               AND (o.id IS NULL OR (p.surplus_fate IS NULL AND o.state <> 'open')))""",
     ),
     Invariant(
         "L16",
@@ -203,6 +210,109 @@ INVARIANTS = (
         """
         SELECT id, payment_id, attempts, detail FROM shipping_uploads
         WHERE state = 'failed' OR next_check_at < now() - interval '10 minutes'""",
+    ),
+    Invariant(
+        "L18",
+        "What a payment counts as reserved and as refunded is what its refunds add up to, never more than came.",
+        """
+        SELECT p.id, p.reserved_fen + p.refunded_fen - COALESCE(sum(r.amount_fen), 0) AS difference
+        FROM payments p LEFT JOIN refunds r ON r.payment_id = p.id AND r.state <> 'cancelled'
+        GROUP BY p.id
+        HAVING p.refunded_fen <> COALESCE(sum(r.amount_fen) FILTER (WHERE r.state = 'refunded'), 0)
+            OR p.reserved_fen <> COALESCE(sum(r.amount_fen) FILTER (WHERE r.state <> 'refunded'), 0)
+            OR p.reserved_fen + p.refunded_fen > p.amount_fen""",
+    ),
+    Invariant(
+        "L19",
+        "What the journal holds as refund_pending, per merchant account, is the refunds that are under way.",
+        """
+        WITH journal AS (
+            SELECT a.holder_id AS merchant_account_id,
+                   sum(CASE WHEN a.id = e.credit_account_id THEN e.amount_fen ELSE -e.amount_fen END) AS fen
+            FROM entries e JOIN accounts a ON a.id IN (e.credit_account_id, e.debit_account_id)
+            WHERE a.kind = 'refund_pending' GROUP BY 1
+        ), counted AS (
+            SELECT merchant_account_id, sum(amount_fen) AS fen FROM refunds
+            WHERE state IN ('approved', 'processing', 'failed') GROUP BY 1
+        )
+        SELECT COALESCE(j.merchant_account_id, c.merchant_account_id) AS id,
+               COALESCE(j.fen, 0) - COALESCE(c.fen, 0) AS difference
+        FROM journal j FULL JOIN counted c USING (merchant_account_id)
+        WHERE COALESCE(j.fen, 0) <> COALESCE(c.fen, 0)""",
+    ),
+    Invariant(
+        "L20",
+        "A refund has exactly its entries, each of its amount: approved; and refunded when it is, reversed when it was "
+        "cancelled.",
+        """
+        SELECT r.id, r.state, string_agg(e.kind, ' ' ORDER BY e.kind) AS entries
+        FROM refunds r LEFT JOIN entries e ON e.source_id = r.id
+        LEFT JOIN accounts d ON d.id = e.debit_account_id LEFT JOIN accounts c ON c.id = e.credit_account_id
+        GROUP BY r.id
+        HAVING string_agg(e.kind, ' ' ORDER BY e.kind) IS DISTINCT FROM CASE r.state
+                WHEN 'refunded' THEN 'refund_approved refunded'
+                WHEN 'cancelled' THEN 'refund_approved refund_cancelled' ELSE 'refund_approved' END
+            OR bool_or(e.amount_fen <> r.amount_fen)
+            OR bool_or((d.kind, c.kind, d.holder_id, c.holder_id) IS DISTINCT FROM CASE e.kind
+                WHEN 'refund_approved' THEN ROW(r.kind, 'refund_pending'::varchar, r.customer_id, r.merchant_account_id)
+                WHEN 'refunded' THEN ROW('refund_pending'::varchar, 'wechat_clearing'::varchar, r.merchant_account_id,
+                                         r.merchant_account_id)
+                ELSE ROW('refund_pending'::varchar, r.kind, r.merchant_account_id, r.customer_id) END)""",
+    ),
+    Invariant(
+        "L21",
+        "A refund's attempts say what it says: one that is open while it is approved or processing, one that succeeded "
+        "when it is refunded, none that is open when it was cancelled.",
+        """
+        SELECT r.id, r.state, string_agg(a.state, ' ' ORDER BY a.id) AS attempts
+        FROM refunds r LEFT JOIN refund_attempts a ON a.refund_id = r.id
+        GROUP BY r.id
+        HAVING COALESCE(string_agg(a.state, ' ') FILTER (WHERE a.state <> 'closed'), 'closed') <> ALL (CASE r.state
+                WHEN 'approved' THEN ARRAY['created']
+                WHEN 'processing' THEN ARRAY['accepted']
+                WHEN 'failed' THEN ARRAY['created', 'accepted', 'abnormal', 'closed']
+                WHEN 'refunded' THEN ARRAY['succeeded'] ELSE ARRAY['closed'] END)
+            OR bool_or(a.amount_fen <> r.amount_fen) OR count(a.id) = 0""",
+    ),
+    Invariant(
+        "L22",
+        "A refund that waits for a person has an open case, so that somebody looks.",
+        """
+        SELECT r.id, r.problem FROM refunds r
+        LEFT JOIN discrepancies d ON d.source_id = r.id AND d.kind = 'refund_stuck' AND d.state = 'open'
+        WHERE (r.state = 'failed' OR (r.state = 'approved' AND r.problem IS NOT NULL)) AND d.id IS NULL""",
+    ),
+    Invariant(
+        "L23",
+        "What was decided about a surplus happened, whole and once: returned by a refund, or kept by a payment.",
+        """
+        SELECT p.id, p.surplus_fate, COALESCE(r.amount_fen, 0) AS returned_fen, COALESCE(k.amount_fen, 0) AS kept_fen
+        FROM payments p
+        LEFT JOIN (SELECT payment_id, sum(amount_fen) AS amount_fen FROM refunds
+                   WHERE kind = 'surplus' AND state <> 'cancelled' GROUP BY 1) r ON r.payment_id = p.id
+        LEFT JOIN (SELECT surplus_of_payment_id AS payment_id, sum(amount_fen) AS amount_fen FROM payments
+                   WHERE state = 'paid' GROUP BY 1) k ON k.payment_id = p.id
+        WHERE COALESCE(r.amount_fen, 0) <> CASE p.surplus_fate WHEN 'returned' THEN p.surplus_fen ELSE 0 END
+           OR COALESCE(k.amount_fen, 0) <> CASE p.surplus_fate WHEN 'kept' THEN p.surplus_fen ELSE 0 END""",
+    ),
+    Invariant(
+        "L24",
+        "Through a merchant account no more went back than came: its WeChat clearing account is never overdrawn.",
+        """
+        SELECT a.id, sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END) AS difference
+        FROM accounts a JOIN entries e ON a.id IN (e.debit_account_id, e.credit_account_id)
+        WHERE a.kind = 'wechat_clearing' GROUP BY a.id
+        HAVING sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END) < 0""",
+    ),
+    Invariant(
+        "L25",
+        "Who paid has heard of every refund that was posted more than five minutes ago.",
+        """
+        SELECT r.id, r.amount_fen AS difference FROM refunds r
+        JOIN payments p ON p.id = r.payment_id AND p.payer_resident_id IS NOT NULL
+        JOIN entries e ON e.source_id = r.id AND e.kind = 'refunded'
+        LEFT JOIN messages m ON m.source_id = r.id AND m.kind = 'refunded'
+        WHERE e.posted_at < now() - interval '5 minutes' AND m.id IS NULL""",
     ),
 )
 

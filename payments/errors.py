@@ -67,6 +67,46 @@ class AmountTooLarge(Refusal):
     en = "The total exceeds what one payment may carry."
 
 
+class SurplusDecided(Refusal):
+    """Somebody was quicker; ``fate`` says what was decided."""
+
+    status = 409
+    zh = "这笔溢收款已经处理过了，不能重复处理。"
+    en = "What becomes of this surplus has been decided already."
+
+
+class NoSurplus(Refusal):
+    """The case is not about money that found no bill."""
+
+    status = 409
+    zh = "这笔差错不是溢收款，不能退回或留存。"
+    en = "This case is not about a surplus."
+
+
+class BillOfAnother(Refusal):
+    """A surplus pays bills of its own debtor and legal entity only."""
+
+    status = 409
+    zh = "账单“{bill_title}”属于其他业主或其他收款主体，不能用这笔溢收款支付。"
+    en = "The bill is owed by another customer or to another legal entity than the surplus."
+
+
+class RefundJustSent(Refusal):
+    """The refund was sent to WeChat a moment ago: whether WeChat knows it cannot be told yet."""
+
+    status = 409
+    zh = "退款刚刚提交给微信，结果还不确定，请几分钟后再试。"
+    en = "The refund was just sent to WeChat; try again in a few minutes."
+
+
+class RefundAtWechat(Refusal):
+    """WeChat has the refund: only WeChat's word ends it."""
+
+    status = 409
+    zh = "微信已经受理这笔退款，不能取消或重发；如退款异常，请在微信商户平台处理。"
+    en = "WeChat has accepted this refund; an abnormal one is handled at WeChat's merchant platform."
+
+
 class WechatUnavailable(Refusal):
     """WeChat gave no trustworthy answer; the payment stays open, a repeat of the request goes on with it."""
 

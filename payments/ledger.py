@@ -5,6 +5,7 @@ from uuid import UUID
 from kit.ids import new_id
 from models.bill import BillKind
 from models.ledger import AccountKind
+from models.payment import Channel
 from models.unit_of_work import row
 
 CREDITED = {
@@ -13,6 +14,12 @@ CREDITED = {
     BillKind.DEPOSIT: AccountKind.DEPOSIT,
 }
 """Which account a payment of a bill of each kind credits."""
+
+DEBITED = {
+    Channel.WECHAT_JSAPI: (AccountKind.WECHAT_CLEARING, "merchant_account_id"),
+    Channel.SURPLUS: (AccountKind.SURPLUS, "customer_id"),
+}
+"""Where the money of a payment comes from, by its channel: the account, and which id of the payment holds it."""
 
 HELD_FOR_CUSTOMER = frozenset({AccountKind.PREPAID, AccountKind.DEPOSIT, AccountKind.SURPLUS})
 """Liabilities: their holder is the debtor. ``received`` has no holder, clearing and suspense a merchant account."""

@@ -15,15 +15,16 @@ import structlog
 
 from kit import clock
 from models.bill import PAYABLE, BillKind
-from models.discrepancy import DISCREPANCY_MACHINE, Discrepancy, DiscrepancyKind, DiscrepancyState
+from models.discrepancy import DiscrepancyKind
 from models.job import QUEUE, enqueue_tx
 from models.ledger import AccountKind, EntryKind
-from models.payment import AttemptState
+from models.payment import AttemptState, Channel
 from models.unit_of_work import row, rows, unit_of_work
 from payments import settle_sql
 from payments.allocation import BillDue, LineDue, Share, spread
+from payments.case import open_case_tx, resolve_case_tx
 from payments.gateways.base import PaidFact
-from payments.ledger import CREDITED, HELD_FOR_CUSTOMER, account_tx
+from payments.ledger import CREDITED, DEBITED, HELD_FOR_CUSTOMER, account_tx
 
 log = structlog.get_logger()
 
@@ -57,6 +58,11 @@ async def settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> S
     but a case for finance. A word that disagrees is never applied to a bill: a callback's is only recorded, and WeChat
     gets asked; an answer suspends the payment, and its money is posted to suspense.
     """
+    return await settle_tx(merchant_account_id, fact, asked=asked)
+
+
+async def settle_tx(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> Settlement:
+    """``settle`` inside the caller's transaction: for money that moves here and nowhere else."""
     order = await row(settle_sql.LOCK_ATTEMPT, merchant_account_id, fact.out_trade_no)
     if order is None:
         return Settlement(Settled.UNKNOWN_ORDER)
@@ -86,6 +92,7 @@ def _mismatches(order: dict[str, Any], fact: PaidFact) -> tuple[str, ...]:
         "mchid": (order["mchid"], fact.mchid),
         "sub_mchid": (order["sub_mchid"], fact.sub_mchid),
         "appid": (order["appid"], fact.appid),
+        "sub_appid": (order["sub_appid"], fact.sub_appid or order["sub_appid"]),
         "currency": ("CNY", fact.currency),
         "amount": (order["amount_fen"], fact.amount_fen),
         "transaction_id": (order["transaction_id"] or fact.transaction_id, fact.transaction_id),
@@ -152,7 +159,8 @@ async def _account_tx(order: dict[str, Any], kind: AccountKind, holder_id: UUID 
 async def _write_tx(
     order: dict[str, Any], fact: PaidFact, shares: Sequence[Share], surplus_fen: int, legs: Sequence[_Leg]
 ) -> None:
-    debit = await _account_tx(order, AccountKind.WECHAT_CLEARING, order["merchant_account_id"])
+    kind, holder = DEBITED[Channel(order["channel"])]
+    debit = await _account_tx(order, kind, order[holder])
     await rows(
         settle_sql.WRITE,
         order["id"],
@@ -185,7 +193,7 @@ async def _suspend_tx(order: dict[str, Any], fact: PaidFact, mismatches: tuple[s
     What came in another currency or for another merchant is no fen of these books, and nothing is posted.
     """
     holder = order["merchant_account_id"]
-    came_fen = fact.amount_fen if set(mismatches) <= {"amount", "appid"} else None
+    came_fen = fact.amount_fen if set(mismatches) <= {"amount", "appid", "sub_appid"} else None
     await rows(
         settle_sql.SUSPEND,
         order["id"],
@@ -232,29 +240,19 @@ async def _open_case_tx(
         },
         "out_trade_no": order["out_trade_no"],
     }
-    # The attempt's row is locked, so nobody else is between this look and the insert.
-    case = await Discrepancy.get_or_none(kind=kind, source_id=order["id"])
-    if case is None:
-        await Discrepancy.create(
-            organization_id=order["organization_id"],
-            community_id=order["community_id"],
-            kind=kind,
-            source_id=order["id"],
-            payment_id=order["payment_id"],
-            amount_fen=amount_fen or max(fact.amount_fen, 1),
-            facts=facts,
-        )
-    elif case.state is DiscrepancyState.RESOLVED:
-        DISCREPANCY_MACHINE.enter(
-            case, DiscrepancyState.OPEN, facts=facts, resolved_at=None, resolved_by_staff_id=None, resolution=None
-        )
-        await case.save()
+    await open_case_tx(
+        kind,
+        order["id"],
+        organization_id=order["organization_id"],
+        community_id=order["community_id"],
+        payment_id=order["payment_id"],
+        amount_fen=amount_fen or max(fact.amount_fen, 1),
+        facts=facts,
+    )
 
 
 async def _resolve_doubts_tx(order: dict[str, Any], resolution: str) -> None:
-    await Discrepancy.filter(
-        kind=DiscrepancyKind.DOUBTFUL_NOTICE, source_id=order["id"], state=DiscrepancyState.OPEN
-    ).update(state=DiscrepancyState.RESOLVED, resolved_at=clock.now(), resolution=resolution)
+    await resolve_case_tx(DiscrepancyKind.DOUBTFUL_NOTICE, order["id"], resolution)
 
 
 def _about(order: dict[str, Any], outcome: Settled, mismatches: tuple[str, ...] = ()) -> Settlement:

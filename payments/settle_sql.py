@@ -7,9 +7,9 @@ statement writes everything at once, so nobody can find a payment that is half s
 # 1. Lock the payment and its attempt. Everybody locks in this order: payment, attempts, bills by id. The order is
 #    found by the account that was spoken to, so that a word naming another merchant is compared, not lost.
 LOCK_ATTEMPT = """
-SELECT a.id, a.state, a.amount_fen, a.mchid, a.sub_mchid, a.appid, a.out_trade_no, a.transaction_id,
-       a.merchant_account_id, a.received_fen, p.id AS payment_id, p.state AS payment_state, p.organization_id,
-       p.community_id, p.customer_id, p.legal_entity_id
+SELECT a.id, a.state, a.amount_fen, a.mchid, a.sub_mchid, a.appid, a.sub_appid, a.out_trade_no,
+       a.transaction_id, a.merchant_account_id, a.received_fen, p.id AS payment_id, p.state AS payment_state, p.channel,
+       p.organization_id, p.community_id, p.customer_id, p.legal_entity_id
 FROM payment_attempts a JOIN payments p ON p.id = a.payment_id
 WHERE a.merchant_account_id = $1 AND a.out_trade_no = $2
 FOR UPDATE OF p, a

@@ -32,6 +32,7 @@ class PaidFact:
     currency: str
     occurred_at: datetime
     openid: str | None
+    sub_appid: str | None = None  # partner mode, when the payer was in the sub-merchant's app
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,33 @@ class OrderAnswer:
 
     state: TradeState
     paid: PaidFact | None = None
+
+
+class RefundStatus(StrEnum):
+    """What the other side says of a refund."""
+
+    PROCESSING = "processing"  # taken on; the money is not there yet
+    SUCCESS = "success"  # the money is with the payer
+    ABNORMAL = "abnormal"  # it cannot be delivered: a card that is no more, a wallet that is closed
+    CLOSED = "closed"  # given up; nothing was given back
+
+
+@dataclass(frozen=True)
+class RefundFact:
+    """Somebody's word about a refund: from a callback or from a query. Amounts in fen. What a query's answer does not
+    name (the merchant) or a callback's does not (the currency) is None."""
+
+    status: RefundStatus
+    mchid: str | None  # the calling merchant: sp_mchid in partner mode
+    sub_mchid: str | None
+    out_trade_no: str
+    transaction_id: str
+    out_refund_no: str
+    refund_id: str  # the other side's
+    amount_fen: int
+    total_fen: int  # of the order
+    currency: str | None
+    succeeded_at: datetime | None  # set when the status is SUCCESS
 
 
 @dataclass(frozen=True)
@@ -97,6 +125,16 @@ class Gateway(Protocol):
     async def close_order(self, out_trade_no: str) -> None:
         """Afterwards the order cannot be paid. Repeating is safe. Raises OrderAlreadyPaid, OrderNotThere,
         OutcomeUnknown or GatewayRefused."""
+        ...
+
+    async def refund(self, request: str) -> RefundFact:
+        """Send the exact ``request`` body; what the other side took on. Repeating it refunds once. Its answer says that
+        it was accepted, never that it is done. Raises OutcomeUnknown or GatewayRefused."""
+        ...
+
+    async def ask_refund(self, out_refund_no: str) -> RefundFact | None:
+        """What the other side knows of the refund: the truth. None: it was never accepted. Raises OutcomeUnknown or
+        GatewayRefused."""
         ...
 
     def sign_for_phone(self, appid: str, prepay_id: str) -> PhoneOrder:

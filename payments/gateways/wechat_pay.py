@@ -37,8 +37,10 @@ from payments.gateways.base import (
     OutcomeUnknown,
     PaidFact,
     PhoneOrder,
+    RefundFact,
     TradeState,
 )
+from payments.gateways.wechat_refund import refund_fact
 
 # Production speaks to these and to nothing else; a row or a setting cannot add one.
 PRODUCTION_HOSTS = ("https://api.mch.weixin.qq.com", "https://api2.mch.weixin.qq.com")
@@ -135,6 +137,23 @@ class WechatPay:
             if error.code not in _CLOSED_CODES:  # an old spelling of "fine": it was closed before
                 raise
 
+    async def refund(self, request: str) -> RefundFact:
+        return self._refund_fact(await self._call("POST", "/v3/refund/domestic/refunds", request.encode()))
+
+    async def ask_refund(self, out_refund_no: str) -> RefundFact | None:
+        query = f"?sub_mchid={self._keys.sub_mchid}" if self._partner else ""
+        try:
+            answer = await self._call("GET", f"/v3/refund/domestic/refunds/{quote(out_refund_no)}{query}", b"")
+        except OrderNotThere:
+            return None
+        return self._refund_fact(answer)
+
+    def _refund_fact(self, answer: Mapping[str, Any]) -> RefundFact:
+        try:
+            return refund_fact(answer)
+        except ValueError as error:
+            raise OutcomeUnknown("ANSWER_INCOMPLETE", str(error)) from error
+
     def sign_for_phone(self, appid: str, prepay_id: str) -> PhoneOrder:
         timestamp, nonce, package = str(clock.unix_s()), new_code(32), f"prepay_id={prepay_id}"
         signature = rsa_sign(self._keys.private_key, pay_sign_message(appid, timestamp, nonce, package))
@@ -207,7 +226,8 @@ def paid_fact(resource: Mapping[str, Any]) -> PaidFact:
     if not isinstance(total, int) or isinstance(total, bool) or total <= 0:
         raise ValueError("amount.total")
     payer = resource.get("payer")
-    openid = (payer.get("openid") or payer.get("sp_openid")) if isinstance(payer, dict) else None
+    names = ("openid", "sub_openid", "sp_openid")
+    openid = next((payer[name] for name in names if payer.get(name)), None) if isinstance(payer, dict) else None
     try:
         occurred_at = datetime.fromisoformat(_text(resource, "success_time"))
     except ValueError:
@@ -225,6 +245,7 @@ def paid_fact(resource: Mapping[str, Any]) -> PaidFact:
         currency=str(amount.get("currency", "CNY")),
         occurred_at=occurred_at,
         openid=openid if isinstance(openid, str) else None,
+        sub_appid=_text(resource, "sub_appid") if partner and resource.get("sub_appid") else None,
     )
 
 

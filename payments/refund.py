@@ -1,0 +1,272 @@
+"""Refund: money of a payment goes back by the way it came, once, under a number of our own.
+
+The order of things is that of charge: the refund with its number is committed and its amount reserved, then WeChat is
+called, then what it says is committed. A crash, a lost answer or a second click in between finds the committed attempt
+and goes on with it: asked first, and sent again — the same to the byte — only when WeChat does not know it. A new
+number is taken only after WeChat said that the old one is closed.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from kit import clock
+from kit.ids import new_code
+from models import audit
+from models.access import Actor
+from models.discrepancy import Discrepancy, DiscrepancyKind
+from models.ledger import EntryKind
+from models.payment import AttemptState, Payment, PaymentAttempt
+from models.refund import (
+    REFUND_ATTEMPT_MACHINE,
+    REFUND_MACHINE,
+    UNDER_WAY,
+    Refund,
+    RefundAttempt,
+    RefundAttemptState,
+    RefundKind,
+    RefundState,
+)
+from models.unit_of_work import unit_of_work
+from payments.case import reopen_case_tx, resolve_case_tx
+from payments.errors import RefundAtWechat, RefundJustSent, WechatUnavailable
+from payments.gateways.base import GatewayError, RefundFact, RefundStatus
+from payments.gateways.wechat_refund import TOO_OLD, NextStep, next_step, refund_request
+from payments.merchant import gateway_of, settings
+from payments.refund_ledger import post_refund_tx
+from payments.refund_news import (
+    STEPS_S,
+    fail_refund_tx,
+    hear_refund,
+    lock_refund_tx,
+    next_look,
+    open_stuck_case_tx,
+)
+
+log = structlog.get_logger()
+
+A_YEAR = timedelta(days=365)  # WeChat gives back the way the money came for so long after the payment
+# "Not there" is believed only so long after the last send: a send that is still under way, or a replica that is behind,
+# would say the same.
+QUIET_S = 300
+
+
+async def approve_refund_tx(actor: Actor, payment: Payment, kind: RefundKind, amount_fen: int, reason: str) -> Refund:
+    """Approve a refund of a paid payment (locked by the caller).
+
+    Afterwards the amount is reserved on the payment, has left its account for refund_pending, and an attempt with its
+    number waits to be sent; the caller calls ``submit_refund`` after the commit, and the sweep does should it not.
+    Reserving more than came is refused by the database.
+    """
+    assert actor.id is not None, "a refund is approved by somebody"
+    payment.reserved_fen += amount_fen
+    await payment.save(update_fields=["reserved_fen"])
+    now = clock.now()
+    refund = await Refund.create(
+        organization_id=payment.organization_id,
+        community_id=payment.community_id,
+        payment_id=payment.id,
+        customer_id=payment.customer_id,
+        legal_entity_id=payment.legal_entity_id,
+        merchant_account_id=payment.merchant_account_id,
+        kind=kind,
+        amount_fen=amount_fen,
+        reason=reason,
+        asked_by_staff_id=actor.id,
+        approved_by_staff_id=actor.id,
+        approved_at=now,
+    )
+    await post_refund_tx(refund, EntryKind.REFUND_APPROVED, now)
+    await _new_attempt_tx(refund)
+    await _record_tx(actor, "refund.approve", refund, {"amount_fen": amount_fen, "payment_id": str(payment.id)})
+    return refund
+
+
+async def _new_attempt_tx(refund: Refund) -> RefundAttempt:
+    paid = await PaymentAttempt.get(payment_id=refund.payment_id, state=AttemptState.PAID)
+    assert paid.transaction_id and paid.received_fen, "a paid attempt has what WeChat calls it"
+    out_refund_no = f"R{clock.today():%Y%m%d}{new_code(18)}"
+    return await RefundAttempt.create(
+        community_id=refund.community_id,
+        refund_id=refund.id,
+        merchant_account_id=refund.merchant_account_id,
+        mode=paid.mode,
+        mchid=paid.mchid,
+        sub_mchid=paid.sub_mchid,
+        out_trade_no=paid.out_trade_no,
+        transaction_id=paid.transaction_id,
+        out_refund_no=out_refund_no,
+        amount_fen=refund.amount_fen,
+        total_fen=paid.received_fen,
+        request=refund_request(
+            sub_mchid=paid.sub_mchid,
+            transaction_id=paid.transaction_id,
+            out_refund_no=out_refund_no,
+            reason=refund.reason,
+            notify_url=settings().notify_url("refund", refund.merchant_account_id),
+            amount_fen=refund.amount_fen,
+            total_fen=paid.received_fen,
+        ),
+        next_check_at=clock.now() + timedelta(seconds=STEPS_S[0]),
+    )
+
+
+async def submit_refund(refund_id: UUID) -> None:
+    """Send the refund's open attempt to WeChat, if it is still to be sent; safe to repeat.
+
+    Afterwards it is accepted, or waits to be asked about, or is failed with a case for finance. WeChat's answer here
+    says that it took the refund on; whether it is done only its notice or its answer to a question says.
+    """
+    attempt = await RefundAttempt.get_or_none(refund_id=refund_id, state=RefundAttemptState.CREATED)
+    attempt = await _before_sending(attempt.refund_id, attempt.id) if attempt else None
+    if attempt is None:
+        return
+    gateway = await gateway_of(attempt.merchant_account_id)
+    try:
+        fact = await gateway.refund(attempt.request)
+    except GatewayError as error:
+        await _note_trouble(attempt.refund_id, attempt.id, error)
+        return
+    await _heard_on_sending(attempt, fact)
+
+
+async def _heard_on_sending(attempt: RefundAttempt, fact: RefundFact) -> None:
+    taken_on = RefundFact(**{**vars(fact), "status": RefundStatus.PROCESSING, "succeeded_at": None})
+    await hear_refund(attempt.merchant_account_id, taken_on, asked=True)
+    log.info("refund_accepted", out_refund_no=attempt.out_refund_no, status=str(fact.status))
+
+
+@unit_of_work
+async def _before_sending(refund_id: UUID, attempt_id: UUID) -> RefundAttempt | None:
+    """Note that the attempt is being sent, under the locks: who cancels the refund must know. None: not to be sent."""
+    payment, refund, attempt = await lock_refund_tx(refund_id, attempt_id)
+    if attempt.state is not RefundAttemptState.CREATED or refund.state is not RefundState.APPROVED:
+        return None
+    now = clock.now()
+    if payment.paid_at is None or payment.paid_at + A_YEAR < now:
+        await fail_refund_tx(refund, attempt, TOO_OLD)  # WeChat would say so; another way is needed
+        return None
+    attempt.sent_at = now
+    await attempt.save(update_fields=["sent_at"])
+    return attempt
+
+
+@unit_of_work
+async def _note_trouble(refund_id: UUID, attempt_id: UUID, error: GatewayError) -> None:
+    """What WeChat's refusal, or its silence, makes of a refund that was sent; nothing once there is better news."""
+    _payment, refund, attempt = await lock_refund_tx(refund_id, attempt_id)
+    if attempt.state is not RefundAttemptState.CREATED or refund.state is not RefundState.APPROVED:
+        return
+    step = next_step(error)
+    log.warning("refund_not_accepted", out_refund_no=attempt.out_refund_no, code=error.code, step=str(step))
+    if step is NextStep.STUCK:
+        await fail_refund_tx(refund, attempt, error.code)
+    elif step is NextStep.LATER:
+        refund.problem = error.code[:64]
+        await refund.save(update_fields=["problem"])
+        await open_stuck_case_tx(refund, attempt, error.code)
+    attempt.next_check_at = next_look(attempt.created_at, clock.now(), waiting=step is NextStep.STUCK)
+    await attempt.save(update_fields=["next_check_at"])
+
+
+async def retry_refund(actor: Actor, refund_id: UUID) -> None:
+    """Try a failed refund again. The same number goes again, unless WeChat closed it: then a new one.
+
+    Refuses with MoveNotAllowed unless it is failed, and with RefundAtWechat while WeChat holds it as abnormal: then it
+    is made to succeed at WeChat's merchant platform, not by another refund.
+    """
+    await _commit_retry(actor, refund_id)
+    await submit_refund(refund_id)
+
+
+@unit_of_work
+async def _commit_retry(actor: Actor, refund_id: UUID) -> None:
+    _payment, refund, attempt = await _lock_newest_tx(refund_id)
+    if attempt.state in (RefundAttemptState.ABNORMAL, RefundAttemptState.ACCEPTED):
+        raise RefundAtWechat()
+    before = refund.problem
+    REFUND_MACHINE.enter(refund, RefundState.APPROVED, problem=None)
+    await refund.save(update_fields=["state", "problem"])
+    if attempt.state is RefundAttemptState.CLOSED:
+        await _new_attempt_tx(refund)
+    else:
+        attempt.next_check_at = clock.now() + timedelta(seconds=STEPS_S[0])
+        await attempt.save(update_fields=["next_check_at"])
+    await _record_tx(actor, "refund.retry", refund, {"problem": before})
+
+
+async def _lock_newest_tx(refund_id: UUID) -> tuple[Payment, Refund, RefundAttempt]:
+    """The refund and the newest of its attempts, which is the only one that can be open; locked."""
+    newest = await RefundAttempt.filter(refund_id=refund_id).order_by("-created_at", "-id").first()
+    assert newest is not None, "a refund has an attempt from its birth"
+    return await lock_refund_tx(refund_id, newest.id)
+
+
+async def cancel_refund(actor: Actor, refund_id: UUID, reason: str) -> None:
+    """Give a refund up. Afterwards its amount is free again, its approval is reversed by an entry of its own, and a
+    surplus is to be decided anew.
+
+    Only when WeChat said that the number is closed, or, asked now, does not know it and nothing was sent for five
+    minutes. Refuses with RefundJustSent, RefundAtWechat, WechatUnavailable, and MoveNotAllowed for a decided refund.
+    """
+    attempt = await RefundAttempt.filter(refund_id=refund_id).order_by("-created_at", "-id").first()
+    assert attempt is not None, "a refund has an attempt from its birth"
+    if attempt.state is RefundAttemptState.CREATED:
+        since_s = QUIET_S if attempt.sent_at is None else int((clock.now() - attempt.sent_at).total_seconds())
+        if since_s < QUIET_S:
+            raise RefundJustSent(retry_after_s=QUIET_S - since_s)
+        gateway = await gateway_of(attempt.merchant_account_id, tries=1)
+        try:
+            fact = await gateway.ask_refund(attempt.out_refund_no)
+        except GatewayError as error:
+            raise WechatUnavailable() from error
+        if fact is not None:
+            await hear_refund(attempt.merchant_account_id, fact, asked=True)
+            if not await RefundAttempt.exists(id=attempt.id, state=RefundAttemptState.CLOSED):
+                raise RefundAtWechat()
+    await _commit_cancel(actor, refund_id, attempt, reason)
+
+
+@unit_of_work
+async def _commit_cancel(actor: Actor, refund_id: UUID, seen: RefundAttempt, reason: str) -> None:
+    payment, refund, attempt = await _lock_newest_tx(refund_id)
+    known = attempt.state not in (RefundAttemptState.CREATED, RefundAttemptState.CLOSED)
+    if refund.state in UNDER_WAY and known:
+        raise RefundAtWechat()
+    # Sent once more, or again under a new number, since WeChat was asked: what it said then is old.
+    if refund.state in UNDER_WAY and (attempt.id, attempt.sent_at) != (seen.id, seen.sent_at):
+        raise RefundJustSent(retry_after_s=QUIET_S)
+    now = clock.now()
+    REFUND_MACHINE.enter(refund, RefundState.CANCELLED, cancelled_at=now, cancel_reason=reason)
+    await refund.save(update_fields=["state", "cancelled_at", "cancel_reason"])
+    if attempt.state is RefundAttemptState.CREATED:
+        REFUND_ATTEMPT_MACHINE.enter(attempt, RefundAttemptState.CLOSED, next_check_at=None)
+        await attempt.save(update_fields=["state", "next_check_at"])
+    payment.reserved_fen -= refund.amount_fen
+    if refund.kind is RefundKind.SURPLUS:
+        payment.update_from_dict({"surplus_fate": None})
+    await payment.save(update_fields=["reserved_fen", "surplus_fate"])
+    await post_refund_tx(refund, EntryKind.REFUND_CANCELLED, now)
+    await _settle_cases_tx(payment, refund)
+    await _record_tx(actor, "refund.cancel", refund, {"amount_fen": refund.amount_fen})
+
+
+async def _settle_cases_tx(payment: Payment, refund: Refund) -> None:
+    """What stood in the way is no more; a surplus waits for a decision again."""
+    await resolve_case_tx(DiscrepancyKind.REFUND_STUCK, refund.id, "refund_cancelled")
+    if refund.kind is RefundKind.SURPLUS:
+        case = await Discrepancy.get(kind=DiscrepancyKind.SURPLUS, payment_id=payment.id)
+        await reopen_case_tx(case)
+
+
+async def _record_tx(actor: Actor, act: str, refund: Refund, after: dict[str, object]) -> None:
+    await audit.record_tx(
+        actor,
+        act,
+        "refund",
+        refund.id,
+        organization_id=refund.organization_id,
+        community_id=refund.community_id,
+        after=after,
+    )
