@@ -19,6 +19,6 @@ async def payment_notice(call: Call) -> Reply:
 
 @route("POST", "/callbacks/wechat/refund/{merchant_account_id}", summary="退款结果通知", **_OPTIONS)
 async def refund_notice(call: Call) -> Reply:
-    """Signed by WeChat; kept, and asked for again while no refund here has its number."""
+    """Signed by WeChat; believed only when every fact agrees. A refund made by hand at WeChat's site becomes a case."""
     await receive(NotificationKind.REFUND, call.id("merchant_account_id"), call.headers, call.raw)
     return Reply(status=204)

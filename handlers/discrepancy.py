@@ -68,7 +68,7 @@ async def get_discrepancy(call: Call) -> DiscrepancyOut:
 
 @route("POST", "/api/v1/staff/discrepancies/{discrepancy_id}/resolve", who=Who.STAFF, tag="财务 finance",
        summary="处理差错", body=ResolveIn, response=DiscrepancyOut,
-       refusals=(NotPermitted, MoveNotAllowed))  # fmt: skip
+       refusals=(NotPermitted, MoveNotAllowed, service.CaseNeedsDecision))  # fmt: skip
 async def resolve_discrepancy(call: Call) -> DiscrepancyOut:
     """Notes what was done; moves no money."""
     return _out(await service.resolve_discrepancy(call.actor, call.id("discrepancy_id"), call.body.resolution))

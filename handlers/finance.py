@@ -43,7 +43,7 @@ class EntryQuery(PageQuery):
 
 
 class EntryOut(Out):
-    """借 ``debit`` 贷 ``credit``. ``source_id`` is the payment attempt."""
+    """借 ``debit`` 贷 ``credit``. ``payment_id`` is whose money moved, ``refund_id`` is set where it goes back."""
 
     number: int
     kind: EntryKind
@@ -55,6 +55,7 @@ class EntryOut(Out):
     posted_at: datetime
     posted_on: date
     payment_id: Id | None
+    refund_id: Id | None
     out_trade_no: str | None
     transaction_id: str | None
 
@@ -113,6 +114,7 @@ async def list_entries(call: Call) -> PageOut[EntryOut]:
             posted_at=entry["posted_at"],
             posted_on=entry["posted_on"],
             payment_id=str(entry["payment_id"]) if entry["payment_id"] else None,
+            refund_id=str(entry["refund_id"]) if entry["refund_id"] else None,
             out_trade_no=entry["out_trade_no"],
             transaction_id=entry["transaction_id"],
         )

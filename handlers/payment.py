@@ -1,6 +1,7 @@
 """Payments: open, look, confirm, cancel."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -8,9 +9,12 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 import payments
+from handlers.refund import WORDS
 from handlers.route import Body, Call, Fen, Id, Out, PageOut, PageQuery, Who, route
 from kit.errors import NotFound, NotPermitted
-from models.payment import Channel, CloseReason, PaymentState
+from kit.money import format_yuan
+from models.payment import Channel, CloseReason, PaymentState, SurplusFate
+from models.refund import Refund, RefundKind, RefundState
 from services import payment as service
 
 
@@ -24,13 +28,33 @@ class WechatOrderOut(Out):
     paySign: str
 
 
+class GivenBack(StrEnum):
+    """How far giving back is, as the payer is told: accepted by WeChat is not yet refunded."""
+
+    PROCESSING = "processing"
+    REFUNDED = "refunded"
+
+
+class PaymentRefundOut(Out):
+    """Money of the payment that goes back by the way it came."""
+
+    id: Id
+    status: GivenBack
+    status_text: str
+    amount_fen: Fen
+    refunded_at: datetime | None
+
+
 class PaymentOut(Out):
-    """A payment. ``status`` is decided by WeChat's word to us alone, never by what the phone says."""
+    """A payment. ``status`` is decided by WeChat's word to us alone, never by what the phone says. ``surplus_fate`` is
+    null until it was decided what becomes of ``surplus_fen``."""
 
     id: Id
     status: PaymentState
     amount_fen: Fen
     surplus_fen: Fen
+    surplus_fate: SurplusFate | None
+    refunds: list[PaymentRefundOut]
     channel: Channel
     bill_ids: list[Id]
     created_at: datetime
@@ -46,7 +70,8 @@ class OpenedPaymentOut(PaymentOut):
     wechat: WechatOrderOut | None
 
 
-def _differ(values: list[str]) -> list[str]:
+def differ(values: list[str]) -> list[str]:
+    """A list in which nothing stands twice."""
     if len(set(values)) != len(values):
         raise PydanticCustomError("repeated", "a value is repeated")
     return values
@@ -55,7 +80,7 @@ def _differ(values: list[str]) -> list[str]:
 class OpenPaymentIn(Body):
     """The bills to pay in full; no amount: what is owed is ours to know."""
 
-    bill_ids: Annotated[list[str], Field(min_length=1, max_length=100), AfterValidator(_differ)]
+    bill_ids: Annotated[list[str], Field(min_length=1, max_length=100), AfterValidator(differ)]
     channel: Literal["wechat_jsapi"]
 
 
@@ -73,6 +98,22 @@ _SUSPENDED = {
 }
 
 
+_SURPLUS = {
+    None: {
+        "zh": "多付的{yuan}元由物业财务核实，将退回或留存，届时通知您。",
+        "en": "CNY {yuan} more than was owed came in; the property's finance will return or keep it and tell you.",
+    },
+    SurplusFate.RETURNED: {
+        "zh": "多付的{yuan}元{state}。",
+        "en": "CNY {yuan} more than was owed: {state}.",
+    },
+    SurplusFate.KEPT: {
+        "zh": "多付的{yuan}元已留存，用于抵扣账单或转为预存款。",
+        "en": "CNY {yuan} more than was owed was kept, to pay other bills or as your prepaid balance.",
+    },
+}
+
+
 def payment_out(view: service.PaymentView, language: str) -> PaymentOut:
     """The payment as it is shown."""
     return PaymentOut(**_members(view, language))
@@ -85,14 +126,39 @@ def _members(view: service.PaymentView, language: str) -> dict[str, object]:
         "status": payment.state,
         "amount_fen": payment.amount_fen,
         "surplus_fen": payment.surplus_fen,
+        "surplus_fate": payment.surplus_fate,
+        "refunds": [_refund_out(refund, language) for refund in view.refunds],
         "channel": payment.channel,
         "bill_ids": [str(bill_id) for bill_id in view.bill_ids],
         "created_at": payment.created_at,
         "paid_at": payment.paid_at,
         "close_reason": payment.close_reason,
         "receipt_id": str(view.receipt_id) if view.receipt_id else None,
-        "notice": _SUSPENDED[language] if payment.state is PaymentState.SUSPENDED else None,
+        "notice": _notice(view, language),
     }
+
+
+def _refund_out(refund: Refund, language: str) -> PaymentRefundOut:
+    """What stands in the way of a refund is finance's to see: for the payer it is under way until it is there."""
+    refunded = refund.state is RefundState.REFUNDED
+    return PaymentRefundOut(
+        id=str(refund.id),
+        status=GivenBack.REFUNDED if refunded else GivenBack.PROCESSING,
+        status_text=WORDS[RefundState.REFUNDED if refunded else RefundState.PROCESSING][language],
+        amount_fen=refund.amount_fen,
+        refunded_at=refund.refunded_at,
+    )
+
+
+def _notice(view: service.PaymentView, language: str) -> str | None:
+    payment = view.payment
+    if payment.state is PaymentState.SUSPENDED:
+        return _SUSPENDED[language]
+    if not payment.surplus_fen:
+        return None
+    states = [_refund_out(refund, language).status_text for refund in view.refunds if refund.kind is RefundKind.SURPLUS]
+    sentence = _SURPLUS[payment.surplus_fate][language]
+    return sentence.format(yuan=format_yuan(payment.surplus_fen), state="".join(states))
 
 
 def _opened_out(view: service.PaymentView, opened: payments.OpenedPayment, language: str) -> OpenedPaymentOut:

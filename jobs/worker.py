@@ -6,7 +6,7 @@ import structlog
 from procrastinate import App, BaseRetryStrategy, PsycopgConnector, RetryDecision
 from procrastinate.jobs import Job
 
-from jobs import message, payment, receipt, shipping, upkeep, wechat_push  # noqa: F401 - importing registers the jobs
+from jobs import message, payment, receipt, refund, shipping, upkeep, wechat_push  # noqa: F401 - importing registers them
 from jobs.registry import JOBS, PERIODIC, JobFunction
 from models.database import APP_ROLE
 from models.job import QUEUE

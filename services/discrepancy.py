@@ -2,14 +2,27 @@
 
 from uuid import UUID
 
+from tortoise.expressions import Q
+
 from kit import clock
+from kit.errors import Refusal
 from kit.paging import Page
 from models import audit
 from models.access import Act, Actor, require, require_somewhere
 from models.base import get_visible
-from models.discrepancy import DISCREPANCY_MACHINE, Discrepancy, DiscrepancyState
+from models.discrepancy import DISCREPANCY_MACHINE, Discrepancy, DiscrepancyKind, DiscrepancyState
+from models.payment import Payment
+from models.refund import Refund, RefundState
 from models.unit_of_work import unit_of_work
 from services.listing import newest_first, wanted_id
+
+
+class CaseNeedsDecision(Refusal):
+    """Words do not end it: the surplus is returned or kept, the refund that is stuck retried or cancelled."""
+
+    status = 409
+    zh = "这笔差错要先处理：溢收款请退回或留存，受阻的退款请重试或取消。"
+    en = "This case ends by a decision: return or keep the surplus, retry or cancel the refund."
 
 
 async def list_discrepancies(
@@ -31,7 +44,8 @@ async def get_discrepancy(actor: Actor, discrepancy_id: UUID) -> Discrepancy:
 
 
 async def resolve_discrepancy(actor: Actor, discrepancy_id: UUID, resolution: str) -> Discrepancy:
-    """Note what was found and done. No money moves by this. MoveNotAllowed when the case is resolved already."""
+    """Note what was found and done. No money moves by this. Refuses with CaseNeedsDecision while something is to be
+    decided about the money, and MoveNotAllowed when the case is resolved already."""
     found = await get_visible(Discrepancy.visible_to(actor), discrepancy_id)
     require(actor, Act.DISCREPANCY_RESOLVE, community_id=found.community_id)
     return await _resolve(actor, discrepancy_id, resolution)
@@ -40,6 +54,8 @@ async def resolve_discrepancy(actor: Actor, discrepancy_id: UUID, resolution: st
 @unit_of_work
 async def _resolve(actor: Actor, discrepancy_id: UUID, resolution: str) -> Discrepancy:
     case = await Discrepancy.select_for_update().get(id=discrepancy_id)
+    if await _undecided(case):
+        raise CaseNeedsDecision()
     DISCREPANCY_MACHINE.enter(
         case,
         DiscrepancyState.RESOLVED,
@@ -59,3 +75,12 @@ async def _resolve(actor: Actor, discrepancy_id: UUID, resolution: str) -> Discr
         after={"state": "resolved"},  # the words stand on the case: there may be a phone number in them
     )
     return case
+
+
+async def _undecided(case: Discrepancy) -> bool:
+    if case.kind is DiscrepancyKind.SURPLUS:
+        return await Payment.exists(id=case.payment_id, surplus_fate__isnull=True)
+    if case.kind is DiscrepancyKind.REFUND_STUCK:
+        stuck = Q(state=RefundState.FAILED) | Q(state=RefundState.APPROVED, problem__isnull=False)
+        return await Refund.filter(stuck, id=case.source_id).exists()
+    return False

@@ -18,14 +18,15 @@ from services.listing import wanted_id, whole_number
 _JOURNAL = """
 SELECT e.id, e.kind, e.source_id, e.leg, e.amount_fen, e.occurred_at, e.posted_at, e.posted_on,
        d.kind AS debit_kind, c.kind AS credit_kind, c.holder_id AS credit_holder_id, l.name AS legal_entity,
-       a.payment_id, a.out_trade_no, a.transaction_id
+       COALESCE(a.payment_id, r.payment_id) AS payment_id, r.id AS refund_id, a.out_trade_no, a.transaction_id
 FROM entries e
 JOIN accounts d ON d.id = e.debit_account_id
 JOIN accounts c ON c.id = e.credit_account_id
 JOIN legal_entities l ON l.id = e.legal_entity_id
 LEFT JOIN payment_attempts a ON a.id = e.source_id
+LEFT JOIN refunds r ON r.id = e.source_id
 WHERE e.community_id = $1 AND e.id < $2 AND ($3::date IS NULL OR e.posted_on >= $3)
-  AND ($4::date IS NULL OR e.posted_on <= $4) AND ($5::uuid IS NULL OR a.payment_id = $5)
+  AND ($4::date IS NULL OR e.posted_on <= $4) AND ($5::uuid IS NULL OR COALESCE(a.payment_id, r.payment_id) = $5)
 ORDER BY e.id DESC LIMIT $6
 """
 # Debit and credit in one pass over the entries of the community; an account without movement does not show.

@@ -16,6 +16,7 @@ from models.bill import PAYABLE, Bill
 from models.community import Community
 from models.payment import Channel, CloseReason, Payment, PaymentAttempt, PaymentBill, PaymentState
 from models.receipt import Receipt
+from models.refund import Refund, RefundState
 from models.resident import WechatIdentity
 from models.wechat_app import WechatApp
 from services.listing import newest_first, wanted_id
@@ -38,6 +39,7 @@ class PaymentView:
     payment: Payment
     bill_ids: Sequence[UUID]
     receipt_id: UUID | None
+    refunds: Sequence[Refund] = ()  # oldest first, without what was cancelled
 
 
 async def open_payment(
@@ -167,4 +169,13 @@ async def _views(found: Sequence[Payment]) -> list[PaymentView]:
     for choice in await PaymentBill.filter(payment_id__in=ids).order_by("id"):
         chosen.setdefault(choice.payment_id, []).append(choice.bill_id)
     receipts = dict(await Receipt.filter(payment_id__in=ids).values_list("payment_id", "id"))
-    return [PaymentView(payment, chosen.get(payment.id, []), receipts.get(payment.id)) for payment in found]
+    refunds: dict[UUID, list[Refund]] = {}
+    given_back = [payment.id for payment in found if payment.reserved_fen or payment.refunded_fen]
+    if given_back:  # of most payments nothing is
+        query = Refund.filter(payment_id__in=given_back).exclude(state=RefundState.CANCELLED)
+        for refund in await query.order_by("created_at", "id"):
+            refunds.setdefault(refund.payment_id, []).append(refund)
+    return [
+        PaymentView(payment, chosen.get(payment.id, []), receipts.get(payment.id), refunds.get(payment.id, []))
+        for payment in found
+    ]

@@ -3,13 +3,16 @@
 import json
 import re
 import secrets
+from datetime import date
 from typing import Any
 
 import httpx
 from pydantic import BaseModel
 
 from handlers.route import Route
+from models.access import Role
 from tests.conftest import Drain, SandboxControl
+from tests.surplus_home import paid_for_nothing
 from tests.world import Home, Person, World, unknown_id
 
 
@@ -104,7 +107,12 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
         found = await owner.fetchval(f"SELECT id::text FROM {table} ORDER BY id LIMIT 1")
         assert found is not None, table
         ids[name] = found
-    return ids
+    bill = await world.bill(home.company, home.room, home.customer, month=date(2025, 1, 1))
+    finance = await world.staff(home.company, Role.FINANCE, home.community)
+    surplus = await paid_for_nothing(home, finance, sandbox, drain, [str(bill.id)])
+    await sandbox.fault("refund_outcome", outcome="PROCESSING", times=1)  # nothing moves by itself under the sweep
+    refund = (await surplus.send_back()).json()
+    return ids | {"discrepancy_id": surplus.case_id, "refund_id": refund["id"]}
 
 
 def named_ids(one: Route) -> set[str]:
@@ -120,5 +128,5 @@ async def counted(owner: Any) -> dict[str, int]:
     """What of the money there is; a sweep must not have moved any."""
     return {
         table: await owner.fetchval(f"SELECT count(*) FROM {table}")
-        for table in ("bills", "payments", "entries", "allocations", "receipts", "discrepancies")
+        for table in ("bills", "payments", "entries", "allocations", "receipts", "refunds", "discrepancies")
     }

@@ -190,12 +190,24 @@ async def test_a_resource_sealed_with_another_key_is_nobodys_word(world: World, 
     assert await Notification.all().count() == 0
 
 
-async def test_a_refund_notice_that_nobody_here_asked_for_is_kept_and_told_again(
+REFUND = {
+    "mchid": "1900000001",
+    "out_trade_no": "L20261123NOBODYS",
+    "transaction_id": "4200000001",
+    "out_refund_no": "R1",
+    "refund_id": "5000000001",
+    "refund_status": "SUCCESS",
+    "success_time": "2026-11-23T14:00:00+08:00",
+    "amount": {"total": 999, "refund": 300, "payer_total": 999, "payer_refund": 300},
+}
+
+
+async def test_a_refund_notice_of_an_order_that_is_not_here_is_kept_and_told_again(
     world: World, sandbox: SandboxControl
 ) -> None:
     home = await world.home()
     wechat = Voice(world.api, home.company, true=True)
-    body = wechat.notice(b'{"out_refund_no":"R1"}', event_type="REFUND.SUCCESS")
+    body = wechat.notice(json.dumps(REFUND).encode(), event_type="REFUND.SUCCESS")
 
     answers = [await wechat.send(body, kind="refund") for _ in range(3)]
 
@@ -203,6 +215,35 @@ async def test_a_refund_notice_that_nobody_here_asked_for_is_kept_and_told_again
     assert answers[0].headers["Retry-After"] == "15"
     kept = await Notification.get()
     assert (kept.kind, kept.outcome, kept.deliveries) == ("refund", "unknown_order", 3)
+    await nothing_moved()
+
+
+async def test_what_is_no_refund_notice_of_ours(world: World, sandbox: SandboxControl) -> None:
+    home = await world.home()
+    wechat = Voice(world.api, home.company, true=True)
+    event = {"event_type": "REFUND.SUCCESS"}
+    nothing = wechat.notice(b"{}", id="EV-1", **event)
+    untimely = wechat.notice(json.dumps(REFUND | {"success_time": None}).encode(), id="EV-2", **event)
+    misled = wechat.notice(json.dumps(REFUND).encode(), id="EV-3", **event)
+
+    answers = [
+        await wechat.send(nothing, kind="refund"),
+        await wechat.send(untimely, kind="refund"),
+        await wechat.send(misled, kind="pay"),
+        await wechat.send(wechat.notice(b"{}", id="EV-4", event_type="TRANSACTION.SUCCESS"), kind="refund"),
+        await wechat.send(b"<xml><return_code>SUCCESS</return_code></xml>", kind="refund"),  # as APIv2 told of refunds
+        await Voice(world.api, home.company, true=False).send(misled, kind="refund"),
+    ]
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [
+        (400, "notification_malformed"),
+        (400, "notification_malformed"),
+        (503, "unknown_order"),
+        (503, "unknown_order"),
+        (400, "notification_malformed"),
+        (401, "notification_unverified"),
+    ]
+    assert await Discrepancy.all().count() == 0
     await nothing_moved()
 
 
