@@ -177,6 +177,7 @@ def _plan(plan: ImportPlan, language: str) -> ImportPlanOut:
     refusals=(NotPermitted, BodyTooLarge),
     raw_type="application/octet-stream",
     max_bytes=MAX_BYTES,
+    answer_within_s=85,
 )
 async def post_plan(call: Call) -> ImportPlanOut:
     """The body is the .xlsx or .csv file itself. Changes nothing; a bad file answers 200 with its errors."""
@@ -201,6 +202,7 @@ async def _replay(call: Call, import_id: UUID) -> BillImportOut:
     refusals=(NotPermitted, BodyTooLarge, BillImportHasErrors, BillsChangedMeanwhile),
     raw_type="application/octet-stream",
     max_bytes=MAX_BYTES,
+    answer_within_s=85,
     replay=_replay,
 )
 async def post_import(call: Call) -> BillImportOut:

@@ -7,7 +7,9 @@ from payments import MAX_NOTIFICATION_BYTES, NotificationMalformed, Notification
 
 _REFUSALS = (NotFound, BodyTooLarge, NotificationUnverified, NotificationMalformed, UnknownOrder)
 _OPTIONS = {"who": Who.PUBLIC, "tag": "微信回调 callbacks", "status": 204, "raw_type": "application/json",
-            "max_bytes": MAX_NOTIFICATION_BYTES, "refusals": _REFUSALS}  # fmt: skip
+            "max_bytes": MAX_NOTIFICATION_BYTES, "refusals": _REFUSALS,
+            # WeChat waits five seconds for its answer.
+            "answer_within_s": 4, "urgent": True}  # fmt: skip
 
 
 @route("POST", "/callbacks/wechat/pay/{merchant_account_id}", summary="支付结果通知", **_OPTIONS)

@@ -123,6 +123,8 @@ class Route:
     refusals: Sequence[type[Refusal]] = ()
     replay: Callable[[Call, UUID], Awaitable[Any]] | None = None
     max_bytes: int = 64 * 1024
+    answer_within_s: int = 30  # then the caller is told to look again; what is under way goes on to its end
+    urgent: bool = False  # does not wait for a database connection behind the others
     raw_type: str | None = None  # a body that is not JSON: its content type
     content_type: str = "application/json"  # of the answer
     waits: bool = False  # may answer 202 with Retry-After until what was asked for is made

@@ -45,13 +45,15 @@ def credentials(url: str) -> dict[str, Any]:
 def config(url: str, *, owner: bool = False, pool_size: int = 16) -> dict[str, Any]:
     """Tortoise's configuration. Unless ``owner``, every session takes the role that owns nothing.
 
-    Waiting is bounded: a lock for 5 s, a statement for 30 s; a session that idles inside a transaction is ended.
+    Waiting is bounded: a connection for 3 s (models/pool.py), a lock for 5 s, because whoever holds a row of money holds it
+    for milliseconds; a statement for 30 s, the longest that a file of bills takes; a session that idles inside a
+    transaction is ended after 60 s, or it would hold its locks for as long as a hung process lives. A migration waits for
+    its locks as briefly: while it waits, everybody who comes after it for the same table waits too.
     """
-    settings = {"timezone": "UTC", "application_name": "linli"}
+    settings = {"timezone": "UTC", "application_name": "linli", "lock_timeout": "5s"}
     if not owner:
         settings |= {
             "role": APP_ROLE,
-            "lock_timeout": "5s",
             "statement_timeout": "30s",
             "idle_in_transaction_session_timeout": "60s",
         }
@@ -61,9 +63,10 @@ def config(url: str, *, owner: bool = False, pool_size: int = 16) -> dict[str, A
         "server_settings": settings,
         "command_timeout": None if owner else 35,
         "reset": _as_it_is,
+        "timeout": 5,  # to connect
     }
     return {
-        "connections": {"default": {"engine": "tortoise.backends.asyncpg", "credentials": credentials(url) | options}},
+        "connections": {"default": {"engine": "models.pool", "credentials": credentials(url) | options}},
         "apps": {"linli": {"models": MODULES, "default_connection": "default", "migrations": "migrations"}},
         "use_tz": True,
         "timezone": "UTC",

@@ -16,7 +16,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.transactions import in_transaction
 
-from kit.errors import Refusal
+from models.pool import DatabaseBusy
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,16 +24,8 @@ T = TypeVar("T")
 _inside: ContextVar[bool] = ContextVar("inside_unit_of_work", default=False)
 _running: set[asyncio.Task[Any]] = set()
 _ATTEMPTS = 3
+DRAIN_S = 15.0
 _TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-
-
-class DatabaseBusy(Refusal):
-    """A lock or a connection was not to be had in time; nothing was changed."""
-
-    status = 503
-    zh = "系统繁忙，请稍后再试。您的操作没有生效，不会重复扣款。"
-    en = "The system is busy; nothing was done. Please try again shortly."
-    retry_after_s = 2
 
 
 class NestedUnitOfWork(RuntimeError):
@@ -99,7 +91,10 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(task)
 
 
-async def drain() -> None:
-    """Wait for the units of work whose callers went away; called at shutdown before the pool closes."""
-    while _running:
-        await asyncio.gather(*list(_running), return_exceptions=True)
+async def drain(patience_s: float = DRAIN_S) -> int:
+    """Wait for the units of work whose callers went away; called at shutdown before the pool closes. How many were not
+    done in time: the database takes back what they had not committed."""
+    until = asyncio.get_running_loop().time() + patience_s
+    while _running and (left := until - asyncio.get_running_loop().time()) > 0:
+        await asyncio.wait(list(_running), timeout=left)
+    return len(_running)

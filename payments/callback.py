@@ -17,6 +17,7 @@ from kit import clock, strict_json
 from kit.crypto import Undecipherable
 from kit.errors import BodyTooLarge, NotFound, Refusal
 from kit.ids import new_id
+from models.metric import CALLBACKS
 from models.notification import NotificationKind, NotificationOutcome
 from models.unit_of_work import row, rows, unit_of_work
 from payments.errors import NotificationMalformed, NotificationUnverified, UnknownOrder
@@ -66,6 +67,21 @@ async def receive(
     merchant account), NotificationUnverified and NotificationMalformed for what is not WeChat's clear word,
     UnknownOrder (503) for what it shall say again.
     """
+    try:
+        outcome = await _receive(kind, merchant_account_id, headers, body)
+    except Refusal as refusal:
+        CALLBACKS.labels(kind.value, refusal.code).inc()
+        raise
+    except Exception:
+        CALLBACKS.labels(kind.value, "fault").inc()
+        raise
+    CALLBACKS.labels(kind.value, outcome.value).inc()
+    return outcome
+
+
+async def _receive(
+    kind: NotificationKind, merchant_account_id: UUID, headers: Mapping[str, str], body: bytes
+) -> NotificationOutcome:
     if len(body) > MAX_BYTES:
         raise BodyTooLarge()
     keys = await keys_of(merchant_account_id)

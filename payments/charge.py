@@ -15,7 +15,7 @@ import structlog
 from tortoise.exceptions import IntegrityError
 
 from kit import clock
-from kit.errors import NotFound
+from kit.errors import NotFound, Refusal
 from kit.ids import new_code
 from kit.money import MAX_FEN
 from models import audit
@@ -23,6 +23,7 @@ from models.access import Actor
 from models.bill import PAYABLE, Bill, BillState
 from models.community import Community
 from models.merchant_account import MerchantAccount
+from models.metric import PAYMENTS_OPENED
 from models.payment import (
     UNDECIDED,
     AttemptState,
@@ -83,6 +84,16 @@ async def open_payment(actor: Actor, bill_ids: Sequence[UUID], payer: Payer, cha
     over; in both cases the earlier order is first closed at WeChat, and if WeChat says that it was paid, settled.
     Refuses as the errors of this island say; WechatUnavailable leaves the attempt to be resumed by a repeat.
     """
+    try:
+        opened = await _open_payment(actor, bill_ids, payer, channel)
+    except Refusal as refusal:
+        PAYMENTS_OPENED.labels(refusal.code).inc()
+        raise
+    PAYMENTS_OPENED.labels("opened").inc()
+    return opened
+
+
+async def _open_payment(actor: Actor, bill_ids: Sequence[UUID], payer: Payer, channel: Channel) -> OpenedPayment:
     for _ in range(_ROUNDS):
         try:
             found = await _commit_intent(actor, list(bill_ids), payer, channel)

@@ -10,6 +10,7 @@ import structlog
 
 from kit import clock
 from models.bill import PAYABLE
+from models.metric import PAYMENTS_CLOSED
 from models.payment import (
     ATTEMPT_MACHINE,
     PAYMENT_MACHINE,
@@ -143,6 +144,7 @@ async def _commit_closed(payment_id: UUID, reason: CloseReason) -> PaymentState:
     PAYMENT_MACHINE.enter(payment, PaymentState.CLOSED, closed_at=clock.now(), close_reason=reason)
     await payment.save(update_fields=["state", "closed_at", "close_reason"])
     await PaymentBill.filter(payment_id=payment_id).update(live=False)
+    PAYMENTS_CLOSED.labels(reason.value).inc()
     return payment.state
 
 

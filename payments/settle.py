@@ -18,6 +18,7 @@ from models.bill import PAYABLE, BillKind
 from models.discrepancy import DiscrepancyKind
 from models.job import QUEUE, enqueue_tx
 from models.ledger import AccountKind, EntryKind
+from models.metric import SETTLEMENT_LAG, SETTLEMENTS
 from models.payment import AttemptState, Channel
 from models.unit_of_work import row, rows, unit_of_work
 from payments import settle_sql
@@ -49,7 +50,6 @@ class Settlement:
     mismatches: tuple[str, ...] = ()
 
 
-@unit_of_work
 async def settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> Settlement:
     """Apply the word that an order was paid.
 
@@ -58,6 +58,16 @@ async def settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> S
     but a case for finance. A word that disagrees is never applied to a bill: a callback's is only recorded, and WeChat
     gets asked; an answer suspends the payment, and its money is posted to suspense.
     """
+    settlement = await _settle(merchant_account_id, fact, asked=asked)
+    source = "query" if asked else "callback"
+    SETTLEMENTS.labels(source, settlement.outcome.value).inc()
+    if settlement.outcome is Settled.APPLIED:
+        SETTLEMENT_LAG.labels(source).observe(max((clock.now() - fact.occurred_at).total_seconds(), 0))
+    return settlement
+
+
+@unit_of_work
+async def _settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> Settlement:
     return await settle_tx(merchant_account_id, fact, asked=asked)
 
 

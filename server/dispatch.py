@@ -1,5 +1,6 @@
 """From a declared route to a web server's handler: read, guard, validate, remember, call, render."""
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -17,7 +18,9 @@ from kit.errors import BodyTooLarge, MalformedJson, NotFound, NotSignedIn, Refus
 from kit.ids import new_code
 from models.access import Actor, ActorKind
 from models.audit import request_id
-from models.unit_of_work import DatabaseBusy, finish
+from models.metric import count_request
+from models.pool import DatabaseBusy, urgent
+from models.unit_of_work import finish
 from server.problem import invalid_input, problem
 from services import idempotency
 from services.session import authenticate
@@ -26,7 +29,17 @@ log = structlog.get_logger()
 
 _NOBODY = Actor(kind=ActorKind.RESIDENT, id=None)
 _ALLOWED = {Who.RESIDENT: {ActorKind.RESIDENT}, Who.STAFF: {ActorKind.STAFF}, Who.ANY: set(ActorKind)}
-_DATABASE_AWAY = (asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError, DBConnectionError, OSError)
+_DATABASE_BUSY = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError)
+# What a server says that stops, starts, or has no room, and what the driver says when it is gone in mid-sentence.
+_DATABASE_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,
+    DBConnectionError,
+    OSError,
+)
 _SLOW_MS = 500
 _LONGEST_ID = 64
 
@@ -37,6 +50,24 @@ class InternalFault(Refusal):
     status = 500
     zh = "系统出错了，请稍后再试。如果反复出现，请把编号告诉物业：{request_id}"
     en = "Something went wrong on our side."
+
+
+class DatabaseAway(Refusal):
+    """The database went away, perhaps in the middle of the work: what was being done may have been committed."""
+
+    status = 503
+    zh = "系统暂时不可用，请稍后再试。如果刚才的操作已经生效，重试不会重复扣款。"
+    en = "The system is away for a moment; try again shortly. Repeating what was done already does no harm."
+    retry_after_s = 3
+
+
+class AnswerLate(Refusal):
+    """The work takes longer than anybody waits. It goes on, and a repeat finds what became of it."""
+
+    status = 503
+    zh = "系统响应较慢，操作可能已经生效，请稍后刷新查看，重试不会重复扣款。"
+    en = "This takes longer than usual and may yet be done; look again shortly. You will not be charged twice."
+    retry_after_s = 5
 
 
 def language_of(request: Request) -> str:
@@ -63,23 +94,40 @@ def handle(route: Route) -> Callable[..., Coroutine[Any, Any, HTTPResponse]]:
 
 
 def _note(route: Route, status: int, started: float) -> None:
-    """One line a request; on the hot path of good answers only the slow ones."""
-    took_ms = int((time.perf_counter() - started) * 1000)
+    """One line a request; on the hot path of good answers only the slow ones. Every answer is counted."""
+    took_s = time.perf_counter() - started
+    count_request(route.method, route.path, status, took_s)
+    took_ms = int(took_s * 1000)
     if status >= 400 or route.method != "GET" or took_ms > _SLOW_MS:
         log.info("request", method=route.method, route=route.path, status=status, took_ms=took_ms)
 
 
 async def _answer_or_refuse(route: Route, request: Request, path: Mapping[str, str]) -> HTTPResponse:
+    urgent.set(route.urgent)  # for every request: those of one connection share a context
     try:
-        return await _answer(route, request, path)
+        async with asyncio.timeout(route.answer_within_s):
+            return await _answer(route, request, path)
     except Refusal as refusal:
         return refuse(request, refusal)
-    except _DATABASE_AWAY:
-        log.exception("database_away", route=route.path)
+    except TimeoutError:
+        log.error("answer_late", route=route.path, bound_s=route.answer_within_s)
+        return refuse(request, AnswerLate())
+    except _DATABASE_BUSY as error:
+        log.warning("database_busy", route=route.path, kind=type(error).__name__)
         return refuse(request, DatabaseBusy())
-    except Exception:
+    except Exception as error:
+        if _is_away(error):
+            # One line, not a traceback for every request of an outage.
+            log.error("database_away", route=route.path, kind=type(error).__name__, said=str(error)[:200])
+            return refuse(request, DatabaseAway())
         log.exception("fault", route=route.path)
         return refuse(request, InternalFault(request_id=request_id.get()))
+
+
+def _is_away(error: Exception) -> bool:
+    # An InterfaceError is a fault of ours, unless it says that the connection is closed.
+    closed = isinstance(error, asyncpg.InterfaceError) and "clos" in str(error)
+    return closed or isinstance(error, _DATABASE_AWAY)
 
 
 def refuse(request: Request, refusal: Refusal) -> HTTPResponse:

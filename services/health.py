@@ -4,6 +4,7 @@ import asyncpg
 from tortoise.exceptions import BaseORMException
 
 from models.database import known_migrations
+from models.pool import DatabaseBusy
 from models.unit_of_work import rows
 
 WORKER_SILENT_S = 60
@@ -18,7 +19,7 @@ async def checks() -> dict[str, str]:
     """Database, migrations and worker: each ``ok`` or what is the matter. Never raises."""
     try:
         (state,) = await rows(_STATE, WORKER_SILENT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, BaseORMException) as error:
+    except (DatabaseBusy, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, BaseORMException) as error:
         return {"database": type(error).__name__, "migrations": "unknown", "worker": "unknown"}
     missing = set(known_migrations()) - set(state["applied"] or ())
     return {

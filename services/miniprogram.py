@@ -14,6 +14,7 @@ import httpx
 from kit import clock, strict_json
 from kit.errors import Refusal
 from kit.text import normalise_phone
+from models.metric import CallTimer
 from models.secret import decrypt, encrypt
 from models.unit_of_work import inside_unit_of_work, rows, unit_of_work
 from models.wechat_app import SECRET_CONTEXT, TOKEN_CONTEXT, WechatApp, WechatToken
@@ -197,6 +198,19 @@ async def _save_token(app: WechatApp, token: str, lasts_s: int) -> None:
 
 async def _call(
     method: str, path: str, *, query: Mapping[str, str] | None = None, document: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    with CallTimer(path.rpartition("/")[2]) as timer:
+        try:
+            answer = await _call_once(method, path, query=query, document=document)
+        except WechatSaysNo:
+            timer.outcome = "refused"
+            raise
+        timer.outcome = "done"
+        return answer
+
+
+async def _call_once(
+    method: str, path: str, *, query: Mapping[str, str] | None, document: dict[str, Any] | None
 ) -> dict[str, Any]:
     global _http
     if inside_unit_of_work():

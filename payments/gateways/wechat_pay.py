@@ -8,7 +8,8 @@ Source of the protocol: pay.weixin.qq.com/doc/v3/merchant/4012365336 (signing), 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ from kit.wechat_signature import (
     response_message,
 )
 from models.merchant_account import MerchantMode
+from models.metric import LATELY, CallTimer
 from models.unit_of_work import inside_unit_of_work
 from payments.gateways.base import (
     GatewayRefused,
@@ -99,7 +101,7 @@ class WechatPay:
         self._prefix = "/v3/pay/partner/transactions" if self._partner else "/v3/pay/transactions"
 
     async def open_order(self, request: str) -> str:
-        answer = await self._call("POST", f"{self._prefix}/jsapi", request.encode())
+        answer = await self._call("prepay", "POST", f"{self._prefix}/jsapi", request.encode())
         prepay_id = answer.get("prepay_id")
         if not isinstance(prepay_id, str) or not prepay_id:
             raise OutcomeUnknown("NO_PREPAY_ID")
@@ -112,7 +114,8 @@ class WechatPay:
             else f"mchid={self._keys.mchid}"
         )
         try:
-            answer = await self._call("GET", f"{self._prefix}/out-trade-no/{quote(out_trade_no)}?{query}", b"")
+            target = f"{self._prefix}/out-trade-no/{quote(out_trade_no)}?{query}"
+            answer = await self._call("query", "GET", target, b"")
         except OrderNotThere:
             return OrderAnswer(TradeState.UNKNOWN_ORDER)
         state = _STATES.get(str(answer.get("trade_state")))
@@ -132,7 +135,8 @@ class WechatPay:
             else {"mchid": self._keys.mchid}
         )
         try:
-            await self._call("POST", f"{self._prefix}/out-trade-no/{quote(out_trade_no)}/close", _dump(body).encode())
+            target = f"{self._prefix}/out-trade-no/{quote(out_trade_no)}/close"
+            await self._call("close", "POST", target, _dump(body).encode())
         except GatewayRefused as error:
             if error.code not in _CLOSED_CODES:  # an old spelling of "fine": it was closed before
                 raise
@@ -159,16 +163,22 @@ class WechatPay:
         signature = rsa_sign(self._keys.private_key, pay_sign_message(appid, timestamp, nonce, package))
         return PhoneOrder(appid, timestamp, nonce, package, "RSA", signature)
 
-    async def _call(self, method: str, target: str, body: bytes) -> dict[str, Any]:
+    async def _call(self, operation: str, method: str, target: str, body: bytes) -> dict[str, Any]:
         """One signed call, repeated identically a bounded number of times while its outcome stays unknown."""
         if inside_unit_of_work():
             raise RuntimeError("WeChat is never called inside a transaction: it would hold locks for seconds")
         for attempt in range(1, self._tries + 1):
-            try:
-                return await self._call_once(method, target, body)
-            except OutcomeUnknown as error:
-                if attempt == self._tries or error.code in _SLOW_DOWN_CODES:
+            with CallTimer(operation) as timer:
+                try:
+                    answer = await self._call_once(method, target, body)
+                    timer.outcome = "done"
+                    return answer
+                except GatewayRefused:
+                    timer.outcome = "refused"
                     raise
+                except OutcomeUnknown as error:
+                    if attempt == self._tries or error.code in _SLOW_DOWN_CODES:
+                        raise
         raise AssertionError("unreachable")
 
     async def _call_once(self, method: str, target: str, body: bytes) -> dict[str, Any]:
@@ -183,6 +193,7 @@ class WechatPay:
             )
         except httpx.HTTPError as error:
             raise OutcomeUnknown("NO_ANSWER", type(error).__name__) from error
+        _note_clock(response)
         if response.status_code >= 300:
             raise _refusal(response)
         # Only 2xx answers are signed. One that does not verify is nobody's word: treat it as no answer at all.
@@ -278,6 +289,20 @@ def jsapi_request(keys: MerchantKeys, *, appid: str, sub_appid: str | None, open
         merchant = {"sp_appid": appid, "sp_mchid": keys.mchid, "sub_mchid": keys.sub_mchid}
         return _dump(merchant | ({"sub_appid": sub_appid} if sub_appid else {}) | common | {"payer": payer})
     return _dump({"appid": appid, "mchid": keys.mchid} | common | {"payer": {"openid": openid}})
+
+
+def _note_clock(response: httpx.Response) -> None:
+    """WeChat's time, from an answer of any kind: a clock of ours that is wrong makes every answer unbelievable, so
+    whether it verifies must not matter here. Only an alarm hangs on it."""
+    told = response.headers.get("wechatpay-timestamp", "")
+    if told.isascii() and told.isdigit() and len(told) == 10:
+        LATELY.note_clock(clock.unix_s() - int(told))
+        return
+    try:
+        date = parsedate_to_datetime(response.headers.get("date", ""))
+    except ValueError:
+        return
+    LATELY.note_clock((clock.now() - date.replace(tzinfo=date.tzinfo or UTC)).total_seconds())
 
 
 def _refusal(response: httpx.Response) -> GatewayRefused | OutcomeUnknown:
