@@ -1,5 +1,6 @@
 """Merchant accounts. Private key and APIv3 key go in and never come out."""
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -16,6 +17,7 @@ Mchid = Annotated[str, Field(pattern=r"^[0-9]{6,32}$")]
 Appid = Annotated[str, Field(pattern=r"^wx[0-9a-zA-Z]{8,30}$")]
 SerialNo = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{1,64}$", description="商户 API 证书序列号")]
 PrivateKey = Annotated[str, Field(min_length=1, max_length=10_000, description="apiclient_key.pem")]
+Certificate = Annotated[str, Field(min_length=1, max_length=10_000, description="apiclient_cert.pem，用来提醒证书到期")]
 Apiv3Key = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{32}$", description="APIv3 密钥，32位字母或数字")]
 
 
@@ -40,16 +42,19 @@ class NewMerchantAccountIn(Body):
     private_key: PrivateKey
     apiv3_key: Apiv3Key
     wechat_pay_keys: list[WechatPayKeyIn] = Field(min_length=1, max_length=10)
+    certificate: Certificate | None = None
 
 
 class MerchantAccountChangeIn(Body):
-    """What is left out stays. A new private key comes with the serial of its certificate."""
+    """What is left out stays. A new private key comes with the serial of its certificate, and better with the
+    certificate too: only that tells when it ends."""
 
     name: str | None = Field(None, min_length=1, max_length=100)
     active: bool | None = None
     serial_no: SerialNo | None = None
     private_key: PrivateKey | None = None
     apiv3_key: Apiv3Key | None = None
+    certificate: Certificate | None = None
 
 
 class WechatPayKeyOut(Out):
@@ -67,6 +72,7 @@ class MerchantAccountOut(Out):
     sub_mchid: str | None
     sp_appid: str | None
     serial_no: str
+    certificate_expires_at: datetime | None = Field(description="null: the certificate was not given")
     active: bool
     wechat_pay_keys: list[WechatPayKeyOut]
 
@@ -90,6 +96,7 @@ def _out(view: service.MerchantAccountView) -> MerchantAccountOut:
         sub_mchid=account.sub_mchid,
         sp_appid=account.sp_appid,
         serial_no=account.serial_no,
+        certificate_expires_at=account.certificate_expires_at,
         active=account.active,
         wechat_pay_keys=[_key_out(key) for key in view.keys],
     )
@@ -113,7 +120,7 @@ async def list_merchant_accounts(call: Call) -> PageOut[MerchantAccountOut]:
 @route("POST", "/api/v1/staff/merchant-accounts", who=Who.STAFF, tag=TAG, summary="登记商户号",
        body=NewMerchantAccountIn, status=201, response=MerchantAccountOut, replay=_replay,
        refusals=(NotPermitted, NotFound, service.MerchantAccountTaken, service.PrivateKeyNotValid,
-                 service.WechatPayKeyNotValid, service.WechatPayKeyTaken,
+                 service.CertificateNotValid, service.WechatPayKeyNotValid, service.WechatPayKeyTaken,
                  service.MerchantModeNotConsistent))  # fmt: skip
 async def create_merchant_account(call: Call) -> MerchantAccountOut:
     body = call.body
@@ -128,6 +135,7 @@ async def create_merchant_account(call: Call) -> MerchantAccountOut:
         private_key=body.private_key,
         apiv3_key=body.apiv3_key,
         wechat_pay_keys=[_key_in(key) for key in body.wechat_pay_keys],
+        certificate=body.certificate,
     )
     return _out(await service.create_merchant_account(call.actor, new))
 
@@ -140,10 +148,11 @@ async def get_merchant_account(call: Call) -> MerchantAccountOut:
 
 @route("PATCH", "/api/v1/staff/merchant-accounts/{account_id}", who=Who.STAFF, tag=TAG, summary="修改商户号",
        body=MerchantAccountChangeIn, response=MerchantAccountOut,
-       refusals=(NotPermitted, NotFound, service.PrivateKeyNotValid))  # fmt: skip
+       refusals=(NotPermitted, NotFound, service.PrivateKeyNotValid, service.CertificateNotValid))  # fmt: skip
 async def update_merchant_account(call: Call) -> MerchantAccountOut:
     body = call.body
-    change = service.MerchantAccountChange(body.name, body.active, body.serial_no, body.private_key, body.apiv3_key)
+    change = service.MerchantAccountChange(body.name, body.active, body.serial_no, body.private_key, body.apiv3_key,
+                                           body.certificate)  # fmt: skip
     return _out(await service.update_merchant_account(call.actor, call.id("account_id"), change))
 
 

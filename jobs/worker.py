@@ -6,7 +6,16 @@ import structlog
 from procrastinate import App, BaseRetryStrategy, PsycopgConnector, RetryDecision
 from procrastinate.jobs import Job
 
-from jobs import message, payment, receipt, refund, shipping, upkeep, wechat_push  # noqa: F401 - importing registers them
+from jobs import (  # noqa: F401 - importing registers them
+    alarm,
+    message,
+    payment,
+    receipt,
+    refund,
+    shipping,
+    upkeep,
+    wechat_push,
+)
 from jobs.registry import JOBS, PERIODIC, JobFunction
 from models.database import APP_ROLE
 from models.job import QUEUE

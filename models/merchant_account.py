@@ -30,6 +30,7 @@ class MerchantAccount(Row):
     sub_mchid = fields.CharField(max_length=32, null=True)
     sp_appid = fields.CharField(max_length=32, null=True)
     serial_no = fields.CharField(max_length=64)
+    certificate_expires_at = fields.DatetimeField(null=True)  # None: nobody gave us the certificate, only its serial
     private_key_cipher = fields.TextField()
     apiv3_key_cipher = fields.TextField()
     active = fields.BooleanField(default=True)

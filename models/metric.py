@@ -1,4 +1,4 @@
-"""What this process counts while it works, for Prometheus. No label ever holds an id, a name or anything a caller sends.
+"""What this process counts while it works, for Prometheus. No label holds an id, a name or anything a caller sends.
 
 What all processes share and the database knows is not counted here but read (services/reading.py).
 """
@@ -26,7 +26,7 @@ REQUEST_SECONDS = Histogram(
 )
 PAYMENTS_OPENED = Counter(
     "linli_payments_opened_total",
-    "Attempts to open a payment: opened, reused, or the code of the refusal.",
+    "Payments asked for: opened (or handed out again), or the code of the refusal.",
     ["outcome"],
     registry=REGISTRY,
 )

@@ -1,7 +1,8 @@
-"""The pool of database connections: nobody waits for one without end, and WeChat's callbacks do not wait behind the rest.
+"""The pool of database connections: nobody waits for one without end, and WeChat's callbacks not behind all others.
 
-asyncpg's own pool waits for ever. Here a wait ends after ``PATIENCE_S`` in DatabaseBusy, by a clock of ours, whatever the
-server does; an eighth of the connections is kept for what runs as ``urgent``. Tortoise takes this module as its engine.
+asyncpg's own pool waits for ever. Here a wait ends after ``PATIENCE_S`` in DatabaseBusy, by a clock of ours, whatever
+the server does; an eighth of the connections is kept for what runs as ``urgent``. Tortoise takes this module as its
+engine.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ class Pool(asyncpg.Pool):
         """How many connections somebody holds."""
         return sum(not holder.is_idle() for holder in self._holders)
 
-    async def _acquire(self, timeout: float | None) -> Any:
+    async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - asyncpg's own
         until = time.monotonic() + (timeout or PATIENCE_S)
         common = not urgent.get()
         self.waiting += 1
@@ -75,7 +76,7 @@ class Pool(asyncpg.Pool):
         else:
             await self._common.acquire()
 
-    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's own
         try:
             await super().release(connection, timeout=timeout)
         finally:

@@ -1,6 +1,8 @@
 """The app factory: settings in, a Sanic application out."""
 
+import asyncio
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from models.unit_of_work import drain
 from server import openapi
 from server.dispatch import InternalFault, handle, refuse
 from server.log import configure_logs
+from server.metric import watched
 from server.settings import Settings
-from services import miniprogram
+from services import health, miniprogram
 
 VERSION = "0.1.0"
 MAX_BODY_BYTES = 9 * 1024 * 1024
@@ -55,7 +58,9 @@ async def open_resources(settings: Settings) -> None:
 
 async def close_resources() -> None:
     """Finish what is under way, then close pool and connections."""
-    await drain()
+    left = await drain()
+    if left:
+        log.error("ended_in_the_middle", units_of_work=left)
     await payments.close()
     await miniprogram.close()
     await disconnect()
@@ -82,19 +87,36 @@ def create_app(settings: Settings, *, own_database: bool = True) -> App:
     _add_documents(app)
     _add_errors(app)
     if own_database:
-
-        async def begin(_app: App) -> None:
-            configure_logs(settings.log_level)
-            configure(settings)
-            await open_resources(settings)
-            log.info("started", process="api", version=VERSION, pid=os.getpid(), port=settings.port)
-
-        async def end(_app: App) -> None:
-            await close_resources()
-
-        app.before_server_start(begin)
-        app.after_server_stop(end)
+        _own_database(app, settings)
     return app
+
+
+def _own_database(app: App, settings: Settings) -> None:
+    """Open everything when the process begins; at its end first say so, then finish what was begun, then close."""
+    watching = AsyncExitStack()
+
+    async def begin(_app: App) -> None:
+        configure_logs(settings.log_level)
+        configure(settings)
+        await open_resources(settings)
+        url, host, port = settings.require_database_url(), settings.metrics_host, settings.metrics_port
+        await watching.enter_async_context(watched("api", VERSION, url, host, port))
+        log.info("started", process="api", version=VERSION, pid=os.getpid(), port=settings.port)
+
+    async def leave(_app: App) -> None:
+        """Whoever sends requests here reads /readyz and goes elsewhere; until then all are answered as ever."""
+        health.begin_to_leave()
+        log.info("leaving", process="api", drain_s=settings.draining_s())
+        await asyncio.sleep(settings.draining_s())
+
+    async def end(_app: App) -> None:
+        await watching.aclose()
+        await close_resources()
+        log.info("ended", process="api")
+
+    app.before_server_start(begin)
+    app.before_server_stop(leave)
+    app.after_server_stop(end)
 
 
 def _add_documents(app: App) -> None:

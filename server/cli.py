@@ -201,6 +201,22 @@ def check(
 
 
 @app.command()
+def alarms() -> None:
+    """Every alarm and whether it is on (docs/production.md says what to do). Ends with 1 when one is."""
+    from services import alarm
+
+    found = in_database(alarm.list_alarms, configured=False)
+    for one in found:
+        typer.echo(f"{'ON' if one.active else 'off':4} {one.alarm.severity.value:9} {one.alarm.name}")
+        if one.active:
+            typer.echo(f"       since {one.begun_at.isoformat(timespec='seconds')}")
+            typer.echo(f"       {one.alarm.sentence(one.facts, 'zh')}")
+            typer.echo(f"       {one.alarm.sentence(one.facts, 'en')}")
+    if any(one.active for one in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def tour() -> None:
     """Play the story over HTTP against the running program, every step shown. Ends with 1 when a step is wrong."""
     from server.tour import play

@@ -23,6 +23,7 @@ from models.pool import DatabaseBusy, urgent
 from models.unit_of_work import finish
 from server.problem import invalid_input, problem
 from services import idempotency
+from services.health import is_leaving
 from services.session import authenticate
 
 log = structlog.get_logger()
@@ -85,12 +86,20 @@ def handle(route: Route) -> Callable[..., Coroutine[Any, Any, HTTPResponse]]:
         try:
             response = await _answer_or_refuse(route, request, path)
             response.headers["X-Request-Id"] = request_id.get()
+            if is_leaving():
+                _end_after_this(request)
             _note(route, response.status, started)
             return response
         finally:
             request_id.reset(token)
 
     return answer
+
+
+def _end_after_this(request: Request) -> None:
+    """Say ``Connection: close``, so that the next request of this client goes to a process that stays."""
+    http: Any = request.stream
+    http.keep_alive = False
 
 
 def _note(route: Route, status: int, started: float) -> None:

@@ -13,6 +13,7 @@ import structlog
 from models.database import APP_ROLE
 from server.app import VERSION, close_resources, configure, create_app, open_resources
 from server.log import configure_logs
+from server.metric import watched
 from server.settings import Settings
 
 _ONE_API = 0x6C696E6C69_01  # the advisory lock that one API process holds
@@ -73,10 +74,11 @@ async def _work(settings: Settings) -> None:
     configure_logs(settings.log_level)
     configure(settings)
     await open_resources(settings)
-    worker = create_worker(settings.require_database_url())
+    url = settings.require_database_url()
+    worker = create_worker(url)
     structlog.get_logger().info("started", process="worker", version=VERSION, pid=os.getpid())
     try:
-        async with worker.open_async():
+        async with watched("worker", VERSION, url, settings.metrics_host, settings.metrics_port), worker.open_async():
             task = asyncio.create_task(
                 worker.run_worker_async(
                     name="linli",

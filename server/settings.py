@@ -43,6 +43,18 @@ class Settings(BaseSettings):
     )
     index_key: SecretStr | None = Field(None, alias="LINLI_INDEX_KEY", description="base64 of at least 32 bytes")
     pool_size: int = Field(16, ge=2, le=200, alias="LINLI_POOL_SIZE")
+    drain_s: int | None = Field(
+        None, ge=0, le=60, alias="LINLI_DRAIN_S",
+        description="Seconds between 'not ready' and the end of taking requests; 5, in dev 0",
+    )  # fmt: skip
+    metrics_host: str = Field("127.0.0.1", alias="LINLI_METRICS_HOST")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        alias="LINLI_METRICS_PORT",
+        description="Where this process answers /metrics; none: nowhere",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LINLI_LOG_LEVEL")
 
     @property
@@ -56,6 +68,10 @@ class Settings(BaseSettings):
         if self.wechat_pay_base or self.wechat_api_base:
             raise ValueError("LINLI_WECHAT_PAY_BASE and LINLI_WECHAT_API_BASE are for LINLI_ENV=dev only")
         return self
+
+    def draining_s(self) -> int:
+        """How long an API process that was asked to end goes on taking requests while it says that it is not ready."""
+        return self.drain_s if self.drain_s is not None else 0 if self.dev else 5
 
     def callback_base(self) -> str:
         """Where WeChat finds us, without a trailing slash."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -47,6 +48,13 @@ class PrivateKeyNotValid(InvalidInput):
     en = "This is not an RSA private key in PEM; paste all of apiclient_key.pem."
 
 
+class CertificateNotValid(InvalidInput):
+    """Not the PEM of a certificate, or of another serial or private key than the account's."""
+
+    zh = "商户 API 证书不正确，或与证书序列号、商户私钥不一致，请粘贴 apiclient_cert.pem 的全部内容。"
+    en = "This is not the certificate of that serial and private key; paste all of apiclient_cert.pem."
+
+
 class WechatPayKeyNotValid(InvalidInput):
     """Not the PEM of WeChat's key of that kind, or its serial does not fit it."""
 
@@ -84,17 +92,20 @@ class NewMerchantAccount:
     private_key: str
     apiv3_key: str
     wechat_pay_keys: Sequence[NewWechatPayKey]
+    certificate: str | None = None
 
 
 @dataclass(frozen=True)
 class MerchantAccountChange:
-    """What to change; None leaves a thing as it is. A new private key comes with its certificate's serial."""
+    """What to change; None leaves a thing as it is. A new private key comes with its certificate's serial, and better
+    with the certificate: only that says when it ends."""
 
     name: str | None = None
     active: bool | None = None
     serial_no: str | None = None
     private_key: str | None = None
     apiv3_key: str | None = None
+    certificate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,12 +118,15 @@ class MerchantAccountView:
 
 async def create_merchant_account(actor: Actor, new: NewMerchantAccount) -> MerchantAccountView:
     """Register a merchant account with its keys. Organization-wide managers only. Refuses NotFound (legal entity),
-    PrivateKeyNotValid, WechatPayKeyNotValid, MerchantModeNotConsistent, MerchantAccountTaken, WechatPayKeyTaken."""
+    PrivateKeyNotValid, CertificateNotValid, WechatPayKeyNotValid, MerchantModeNotConsistent, MerchantAccountTaken,
+    WechatPayKeyTaken."""
     require(actor, Act.ORGANIZATION_MANAGE)
     partner = new.mode is MerchantMode.PARTNER
     if partner != (new.sub_mchid is not None) or partner != (new.sp_appid is not None):
         raise MerchantModeNotConsistent(fields=[{"field": "sub_mchid", "code": "mode"}])
     await asyncio.to_thread(_check_private_key, new.private_key)
+    if new.certificate is not None:
+        await asyncio.to_thread(_ends_at, new.certificate, new.serial_no, new.private_key)
     for key in new.wechat_pay_keys:
         await asyncio.to_thread(_check_wechat_pay_key, key)
     return await _create(actor, new)
@@ -131,6 +145,7 @@ async def _create(actor: Actor, new: NewMerchantAccount) -> MerchantAccountView:
             sub_mchid=new.sub_mchid,
             sp_appid=new.sp_appid,
             serial_no=new.serial_no,
+            certificate_expires_at=new.certificate and _ends_at(new.certificate, new.serial_no),
             private_key_cipher=encrypt(new.private_key, PRIVATE_KEY_CONTEXT),
             apiv3_key_cipher=encrypt(new.apiv3_key, APIV3_KEY_CONTEXT),
         )
@@ -171,24 +186,31 @@ async def _add_key_tx(account: MerchantAccount, key: NewWechatPayKey) -> WechatP
 
 async def update_merchant_account(actor: Actor, account_id: UUID, change: MerchantAccountChange) -> MerchantAccountView:
     """Rename, switch off or on, or give new keys. Organization-wide managers only. Refuses NotFound,
-    PrivateKeyNotValid (also a private key without its serial, or the other way round)."""
+    PrivateKeyNotValid (also a private key without its serial, or the other way round), CertificateNotValid."""
     require(actor, Act.ORGANIZATION_MANAGE)
     if (change.private_key is None) != (change.serial_no is None):
         raise PrivateKeyNotValid(fields=[{"field": "serial_no", "code": "with_private_key"}])
     if change.private_key is not None:
         await asyncio.to_thread(_check_private_key, change.private_key)
+        if change.certificate is not None:
+            await asyncio.to_thread(_ends_at, change.certificate, change.serial_no or "", change.private_key)
     return await _update(actor, account_id, change)
 
 
 @unit_of_work
 async def _update(actor: Actor, account_id: UUID, change: MerchantAccountChange) -> MerchantAccountView:
     account = await get_visible(MerchantAccount.visible_to(actor).select_for_update(), account_id)
-    before = {"name": account.name, "active": account.active, "serial_no": account.serial_no}
+    names = ("name", "active", "serial_no", "certificate_expires_at")
+    before = {name: _plain(getattr(account, name)) for name in names}
     told: dict[str, Any] = {}
     for name in ("name", "active", "serial_no"):
         value = getattr(change, name)
         if value is not None:
             told[name] = normalise(value) if name == "name" else value
+    if change.private_key is not None or change.certificate is not None:
+        # A new key's certificate ends some time, and whoever does not give it leaves us not knowing when.
+        serial_no = change.serial_no or account.serial_no
+        told["certificate_expires_at"] = change.certificate and _ends_at(change.certificate, serial_no)
     hidden = {}
     if change.private_key is not None:
         hidden["private_key_cipher"] = encrypt(change.private_key, PRIVATE_KEY_CONTEXT)
@@ -196,7 +218,9 @@ async def _update(actor: Actor, account_id: UUID, change: MerchantAccountChange)
         hidden["apiv3_key_cipher"] = encrypt(change.apiv3_key, APIV3_KEY_CONTEXT)
     account.update_from_dict(told | hidden)
     await account.save(update_fields=[*told, *hidden] or ["name"])
-    after = told | {name.removesuffix("_cipher"): "changed" for name in hidden}
+    after = {name: _plain(value) for name, value in told.items()} | {
+        name.removesuffix("_cipher"): "changed" for name in hidden
+    }
     await audit.record_tx(
         actor, "merchant_account.update", "merchant_account", account.id, organization_id=account.organization_id,
         before=before, after=after,
@@ -239,6 +263,24 @@ def _check_private_key(pem: str) -> None:
         fits = False
     if not fits:
         raise PrivateKeyNotValid(fields=[{"field": "private_key", "code": "private_key"}])
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _ends_at(certificate: str, serial_no: str, private_key: str | None = None) -> datetime:
+    """When the certificate of that serial (and private key) ends; CertificateNotValid when it is another's."""
+    try:
+        found = load_pem_x509_certificate(certificate.encode())
+        fits = found.serial_number == int(serial_no, 16)
+        if private_key is not None:
+            fits = fits and found.public_key() == load_private_key(private_key).public_key()
+    except (ValueError, TypeError, UnicodeError):
+        fits = False
+    if not fits:
+        raise CertificateNotValid(fields=[{"field": "certificate", "code": "certificate"}])
+    return found.not_valid_after_utc
 
 
 def _check_wechat_pay_key(key: NewWechatPayKey) -> None:

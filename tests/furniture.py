@@ -47,6 +47,8 @@ async def furnish(owner: asyncpg.Connection) -> None:
     """All three communities."""
     async with owner.transaction():
         await insert(owner, "installations", id=1)
+        await insert(owner, "alarms", name="clock_wrong", active=True, begun_at=NOW, told_at=NOW)
+        await insert(owner, "process_reports", process="host:1:api")
         for community in (1, 2, 3):
             await _register(owner, community)
             await _money(owner, community)

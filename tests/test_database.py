@@ -95,6 +95,7 @@ async def accepted(owner: asyncpg.Connection, *statements: str) -> None:
 
 # constraint: (table, row of the first community, what to set so that this check and no foreign key is broken)
 CHECKS: dict[str, tuple[str, str, list[str]]] = {
+    "alarms_check": ("alarms", "", ["begun_at = NULL", "told_at = NULL"]),
     "allocations_amount_fen_check": ("allocations", "", ["amount_fen = 0", "amount_fen = -1"]),
     "bill_lines_amount_fen_check": ("bill_lines", "line", ["amount_fen = 0", "amount_fen = -1"]),
     "bill_lines_check": ("bill_lines", "line", ["period_from = '2026-11-02', period_to = '2026-11-01'"]),
@@ -644,7 +645,7 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 # --- the application's role -----------------------------------------------------------------------------------------
 
 APPEND_ONLY = {"entries", "allocations", "audits", "receipts", "receipt_prints"}
-MAY_DELETE = {"idempotency_keys", "receipt_files", "sessions", "staff_roles", "wechat_pushes"}
+MAY_DELETE = {"idempotency_keys", "process_reports", "receipt_files", "sessions", "staff_roles", "wechat_pushes"}
 
 
 async def test_the_application_may_do_no_more_than_it_must(furnished: asyncpg.Connection) -> None:

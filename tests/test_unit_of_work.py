@@ -305,8 +305,8 @@ class TestHangingUp:
     async def test_the_same_without_the_shield_leaks(
         self, small_pool: Database, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The control, with neither shield nor our transaction that gives back what a failed BEGIN had taken: without it
-        nobody would know whether the test above tries anything."""
+        """The control, with neither the shield nor our transaction, which gives back what a failed BEGIN had taken:
+        without it nobody would know whether the test above tries anything."""
         monkeypatch.setattr(Client, "_in_transaction", AsyncpgDBClient._in_transaction)
 
         async def work(number: int) -> None:
