@@ -28,7 +28,9 @@ def free_port() -> int:
 class Command:
     """A ``linli`` process of the test's own."""
 
-    def __init__(self, database: Database, state: Path, sandbox: str, *arguments: str, port: int = 0) -> None:
+    def __init__(
+        self, database: Database, state: Path, sandbox: str, *arguments: str, port: int = 0, **more: str
+    ) -> None:
         environment = {
             **os.environ,
             "LINLI_ENV": "dev",
@@ -41,6 +43,7 @@ class Command:
             # the keyring of the tests, so that the process can read what the builders wrote
             "LINLI_FIELD_KEYS": json.dumps({"test": "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="}),
             "LINLI_INDEX_KEY": "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk=",
+            **more,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "server.cli", *arguments],
