@@ -16,6 +16,9 @@ from server.log import configure_logs
 from server.metric import watched
 from server.settings import Settings
 
+log = structlog.get_logger()
+
+_PAUSE_S = 2
 _ONE_API = 0x6C696E6C69_01  # the advisory lock that one API process holds
 
 
@@ -69,25 +72,14 @@ def run_worker(settings: Settings) -> str | None:
 
 
 async def _work(settings: Settings) -> None:
-    from jobs.worker import create_worker
-
     configure_logs(settings.log_level)
     configure(settings)
     await open_resources(settings)
     url = settings.require_database_url()
-    worker = create_worker(url)
-    structlog.get_logger().info("started", process="worker", version=VERSION, pid=os.getpid())
+    log.info("started", process="worker", version=VERSION, pid=os.getpid())
     try:
-        async with watched("worker", VERSION, url, settings.metrics_host, settings.metrics_port), worker.open_async():
-            task = asyncio.create_task(
-                worker.run_worker_async(
-                    name="linli",
-                    concurrency=8,
-                    install_signal_handlers=False,
-                    shutdown_graceful_timeout=8,
-                    fetch_job_polling_interval=2,
-                )
-            )
+        async with watched("worker", VERSION, url, settings.metrics_host, settings.metrics_port):
+            task = asyncio.create_task(_work_on(url))
             loop = asyncio.get_running_loop()
             # Explicit, because a process that a script started with & ignores SIGINT otherwise.
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,3 +88,25 @@ async def _work(settings: Settings) -> None:
                 await task
     finally:
         await close_resources()
+
+
+async def _work_on(url: str) -> None:
+    """Work until cancelled. procrastinate stops when the database goes away; this begins anew when it is back, and jobs
+    that were under way are given back by ``rescue_jobs``."""
+    from jobs.worker import create_worker
+
+    while True:
+        worker = create_worker(url)
+        try:
+            async with worker.open_async():
+                await worker.run_worker_async(
+                    name="linli",
+                    concurrency=8,
+                    install_signal_handlers=False,
+                    shutdown_graceful_timeout=8,
+                    fetch_job_polling_interval=2,
+                )
+        except Exception as error:
+            log.error("worker_stopped", kind=type(error).__name__)
+        log.warning("worker_begins_anew", in_s=_PAUSE_S)
+        await asyncio.sleep(_PAUSE_S)

@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=None, extra="ignore", populate_by_name=True)
 
     env: Literal["dev", "production"] = Field("production", alias="LINLI_ENV")
+    secrets: Path | None = Field(
+        None, alias="LINLI_SECRETS", description="Folder with a file per secret setting, named like it in lower case"
+    )
     state: Path = Field(
         Path(".linli"), alias="LINLI_STATE", description="Folder of the embedded server, dev keys, logs"
     )
@@ -134,5 +137,5 @@ def _dev_keyring(path: Path) -> Keyring:
 
 @lru_cache
 def get_settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()  # type: ignore[call-arg]
+    """The settings of this process, read once. What the environment does not say is looked for in LINLI_SECRETS."""
+    return Settings(_secrets_dir=os.environ.get("LINLI_SECRETS"))  # type: ignore[call-arg]

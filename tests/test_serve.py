@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,12 +46,13 @@ class Command:
             "LINLI_INDEX_KEY": "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk=",
             **more,
         }
+        # A file, because a pipe that nobody reads is full some time, and then whoever writes a line into it waits.
+        self.printed = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "server.cli", *arguments],
             env=environment,
-            stdout=subprocess.PIPE,
+            stdout=self.printed,
             stderr=subprocess.STDOUT,
-            text=True,
         )
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
@@ -60,8 +62,12 @@ class Command:
         return await self.ended()
 
     async def ended(self) -> tuple[int, str]:
-        printed, _ = await asyncio.to_thread(self.process.communicate, timeout=30)
-        return self.process.returncode, printed
+        await asyncio.to_thread(self.process.wait, timeout=60)
+        if not self.printed.closed:
+            self.printed.seek(0)
+            self.said = self.printed.read().decode()
+            self.printed.close()
+        return self.process.returncode, self.said
 
 
 async def until_answers(url: str, status: int = 200) -> httpx.Response:
