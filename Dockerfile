@@ -11,7 +11,7 @@ RUN python -m venv /opt/linli \
     && /opt/linli/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps -r production.txt
 COPY . .
 RUN /opt/linli/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
-    && rm -rf /opt/linli/bin/pip*
+    && /opt/linli/bin/pip uninstall --yes --quiet pip
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --system --gid 10001 linli \

@@ -110,15 +110,15 @@ def sandbox(
     speed: Annotated[int, typer.Option(help="Seconds of the callback schedule that pass in one second.")] = 1,
 ) -> None:
     """Run the WeChat sandbox (dev only): Pay APIv3, the mini-program API, and a page that plays the phone."""
-    from sandbox.config import Config
+    settings = settings_or_fail()
+    if not settings.dev:
+        fail("the sandbox is for LINLI_ENV=dev only")
+    from sandbox.config import Config  # after the refusal: a production image does not hold it
     from sandbox.main import serve as serve_sandbox
     from sandbox.store import StateUnusable
     from server.postgres_home import private_folder
 
     end_with_parent()
-    settings = settings_or_fail()
-    if not settings.dev:
-        fail("the sandbox is for LINLI_ENV=dev only")
     config = Config(
         private_folder(settings.state) / "sandbox.db",
         settings.sandbox_port,

@@ -1,7 +1,4 @@
-"""Ending in the middle of the work: what was accepted is answered, what was begun is finished or begun again.
-
-With more load and two processes that take turns: tests/slow/test_shutdown.py.
-"""
+"""Ending in the middle of the work: what was accepted is answered, what was begun is finished or begun again."""
 
 import asyncio
 from collections import Counter
