@@ -18,12 +18,13 @@ SELECT procrastinate_retry_job_v2(j.id, now(), NULL, NULL, NULL)
 FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id
 WHERE j.status = 'doing' AND (w.id IS NULL OR w.last_heartbeat < now() - make_interval(secs => $1))
 """
-# Finished jobs are kept for three days to be looked at; failed ones stay until somebody has looked. A tick of a clock that
-# failed, in an outage say, was made good by the next one.
+# Finished jobs are kept for three days to be looked at; failed ones stay until somebody has looked. A tick of a clock
+# that failed, in an outage say, was made good by the next one.
 _PRUNE = """
 DELETE FROM procrastinate_jobs WHERE id IN (
     SELECT j.id FROM procrastinate_jobs j
-    WHERE (j.status = 'succeeded' OR (j.status IN ('failed', 'aborted') AND j.task_name LIKE '%.clock')) AND NOT EXISTS (
+    WHERE (j.status = 'succeeded' OR (j.status IN ('failed', 'aborted') AND j.task_name LIKE '%.clock'))
+      AND NOT EXISTS (
         SELECT FROM procrastinate_events e WHERE e.job_id = j.id AND e.at > now() - make_interval(hours => $1))
     ORDER BY j.id LIMIT 5000)
 RETURNING id

@@ -45,9 +45,9 @@ def credentials(url: str) -> dict[str, Any]:
 def config(url: str, *, owner: bool = False, pool_size: int = 16) -> dict[str, Any]:
     """Tortoise's configuration. Unless ``owner``, every session takes the role that owns nothing.
 
-    Waiting is bounded: a connection for 3 s (models/pool.py), a lock for 5 s, because whoever holds a row of money holds
-    it for milliseconds; a statement for 30 s, the longest that a file of bills takes; a session that idles inside a
-    transaction is ended after 60 s, or it would hold its locks for as long as a hung process lives. A migration waits
+    Waiting is bounded: a connection for 3 s (models/pool.py), a lock for 5 s, because whoever holds a row of money
+    holds it for milliseconds; a statement for 30 s, the longest that a file of bills takes; a session that idles inside
+    a transaction is ended after 60 s, or it would hold its locks for as long as a hung process lives. A migration waits
     for its locks as briefly: while it waits, everybody who comes after it for the same table waits too.
     """
     settings = {"timezone": "UTC", "application_name": "linli", "lock_timeout": "5s"}
