@@ -16,7 +16,7 @@ CREATE INDEX procrastinate_jobs_failed ON procrastinate_jobs (id) WHERE status =
 
 
 class Migration(migrations.Migration):
-    dependencies = [("linli", "0004_receipt_files")]
+    dependencies = [("linli", "0005_refund")]
 
     initial = False
 
