@@ -27,7 +27,8 @@ class PushQuery(Query):
 
 
 @route("GET", "/callbacks/wechat/push/{app_id}", who=Who.PUBLIC, tag=TAG, summary="消息推送：验证地址", query=PushQuery,
-       content_type="text/plain", refusals=(NotFound, service.PushUnverified))  # fmt: skip
+       content_type="text/plain", answer_within_s=4, urgent=True,
+       refusals=(NotFound, service.PushUnverified))  # fmt: skip
 async def verify_address(call: Call) -> Reply:
     """Answers the echo when the signature is made with our token."""
     echo = await service.verify_push_address(call.id("app_id"), call.query.signed(), call.query.echostr)
@@ -37,6 +38,7 @@ async def verify_address(call: Call) -> Reply:
 
 @route("POST", "/callbacks/wechat/push/{app_id}", who=Who.PUBLIC, tag=TAG, summary="消息推送", query=PushQuery,
        raw_type="application/json", content_type="text/plain", max_bytes=service.MAX_BYTES,
+       answer_within_s=4, urgent=True,  # WeChat waits five seconds
        refusals=(NotFound, BodyTooLarge, service.PushUnverified, service.PushMalformed))  # fmt: skip
 async def push(call: Call) -> Reply:
     """Safe mode, JSON or XML. ``success`` rests WeChat; repeats are counted and change nothing."""

@@ -6,16 +6,8 @@ import structlog
 from procrastinate import App, BaseRetryStrategy, PsycopgConnector, RetryDecision
 from procrastinate.jobs import Job
 
-from jobs import (  # noqa: F401 - importing registers them
-    alarm,
-    message,
-    payment,
-    receipt,
-    refund,
-    shipping,
-    upkeep,
-    wechat_push,
-)
+# Importing them registers the jobs.
+from jobs import alarm, message, payment, receipt, refund, shipping, upkeep, wechat_push  # noqa: F401
 from jobs.registry import JOBS, PERIODIC, JobFunction
 from models.database import APP_ROLE
 from models.job import QUEUE

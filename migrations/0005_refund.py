@@ -216,12 +216,12 @@ class Migration(migrations.Migration):
         ops.AddField(
             model_name="Payment",
             name="refunded_fen",
-            field=fields.BigIntField(default=0),
+            field=fields.BigIntField(default=0, db_default=0),
         ),
         ops.AddField(
             model_name="Payment",
             name="reserved_fen",
-            field=fields.BigIntField(default=0),
+            field=fields.BigIntField(default=0, db_default=0),
         ),
         ops.AddField(
             model_name="Payment",

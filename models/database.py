@@ -13,7 +13,8 @@ MODULES = [
     for name in (
         "organization", "wechat_app", "community", "room", "customer", "occupancy", "resident", "staff", "session",
         "merchant_account", "fee_item", "bill", "payment", "refund", "ledger", "notification", "receipt", "message",
-        "discrepancy", "audit", "idempotency", "installation", "wechat_push", "shipping", "alarm", "process_report",
+        "discrepancy", "audit", "idempotency", "installation", "wechat_push", "shipping", "alarm",
+        "process_report",
     )
 ]  # fmt: skip
 APP_ROLE = "linli_app"

@@ -74,8 +74,8 @@ class Payment(Row):
     surplus_fen = fields.BigIntField(default=0)  # of the money that came, what found no bill to go to
     surplus_fate = fields.CharEnumField(SurplusFate, max_length=32, null=True)  # null: not decided, or no surplus
     surplus_of_payment_id = fields.UUIDField(null=True)  # paid from the surplus of that payment (channel surplus)
-    reserved_fen = fields.BigIntField(default=0)  # of refunds that are approved and not decided
-    refunded_fen = fields.BigIntField(default=0)  # of refunds that WeChat confirmed
+    reserved_fen = fields.BigIntField(default=0, db_default=0)  # of refunds that are approved and not decided
+    refunded_fen = fields.BigIntField(default=0, db_default=0)  # of refunds that WeChat confirmed
     paid_at = fields.DatetimeField(null=True)  # the channel's time
     closed_at = fields.DatetimeField(null=True)
     close_reason = fields.CharEnumField(CloseReason, max_length=32, null=True)

@@ -58,17 +58,12 @@ async def settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> S
     but a case for finance. A word that disagrees is never applied to a bill: a callback's is only recorded, and WeChat
     gets asked; an answer suspends the payment, and its money is posted to suspense.
     """
-    settlement = await _settle(merchant_account_id, fact, asked=asked)
+    settlement = await unit_of_work(settle_tx)(merchant_account_id, fact, asked=asked)
     source = "query" if asked else "callback"
     SETTLEMENTS.labels(source, settlement.outcome.value).inc()
     if settlement.outcome is Settled.APPLIED:
         SETTLEMENT_LAG.labels(source).observe(max((clock.now() - fact.occurred_at).total_seconds(), 0))
     return settlement
-
-
-@unit_of_work
-async def _settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> Settlement:
-    return await settle_tx(merchant_account_id, fact, asked=asked)
 
 
 async def settle_tx(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> Settlement:

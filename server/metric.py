@@ -35,7 +35,7 @@ _HEAD_BYTES, _HEAD_S = 8192, 5
 
 # name → (help, field of Readings)
 GAUGES = {
-    "linli_janitor_due": ("Payment attempts whose time to be asked about has come.", "janitor_due"),
+    "linli_janitor_due": ("Payments and refunds whose time to be asked about has come.", "janitor_due"),
     "linli_janitor_overdue_seconds": ("How long the first of them has been waiting.", "janitor_overdue_s"),
     "linli_jobs_ready_oldest_seconds": ("How long the first ready job has been waiting.", "jobs_ready_oldest_s"),
     "linli_jobs_doing_oldest_seconds": ("How long the longest job has been at work.", "jobs_doing_oldest_s"),

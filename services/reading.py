@@ -21,7 +21,9 @@ _DOUBT_LASTS = timedelta(minutes=5)  # a doubtful word is usually cleared up by 
 
 _JANITOR = """
 SELECT count(*) AS due, min(next_check_at) AS oldest_at FROM (
-    SELECT next_check_at FROM payment_attempts WHERE next_check_at <= $1 ORDER BY next_check_at LIMIT $2) d
+    (SELECT next_check_at FROM payment_attempts WHERE next_check_at <= $1 ORDER BY next_check_at LIMIT $2)
+    UNION ALL
+    (SELECT next_check_at FROM refund_attempts WHERE next_check_at <= $1 ORDER BY next_check_at LIMIT $2)) d
 """
 _UNDECIDED = """
 SELECT state, count(*) AS number FROM (

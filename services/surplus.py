@@ -17,8 +17,9 @@ from models.community import Community
 from models.discrepancy import DISCREPANCY_MACHINE, Discrepancy, DiscrepancyState
 from models.message import MessageKind
 from models.payment import Payment
+from models.pool import DatabaseBusy
 from models.refund import Refund
-from models.unit_of_work import DatabaseBusy, unit_of_work
+from models.unit_of_work import unit_of_work
 from services.message import queue_message_tx
 from services.payment import PaymentView, get_payment
 from services.refund import RefundView, get_refund

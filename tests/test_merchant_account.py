@@ -1,13 +1,17 @@
 """Merchant accounts: where money goes, what is switched off, who orders for whom."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from models.access import Role
 from models.merchant_account import MerchantMode
 from models.payment import Payment, PaymentState
 from payments.gateways.wechat_pay import MerchantKeys, jsapi_request
 from tests.conftest import Drain, SandboxControl
+from tests.test_alarm import certificate
 from tests.world import World
 
 
@@ -75,3 +79,36 @@ def test_a_service_provider_orders_for_the_mini_program_of_the_payer() -> None:
     )
     assert theirs["time_expire"] == "2026-11-23T12:00:00+08:00"
     assert "sub_appid" not in own and own["payer"] == {"sp_openid": "o1"}
+
+
+async def test_a_certificate_tells_when_it_ends_and_fits_its_serial_and_key(
+    world: World, sandbox: SandboxControl
+) -> None:
+    home = await world.home()
+    manager = await world.staff(home.company, Role.MANAGER)
+    account = f"/api/v1/staff/merchant-accounts/{home.company.merchant.id}"
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    first = (await manager.patch(account, {"serial_no": "06", "private_key": pem})).json()
+    assert first["serial_no"] == "06" and first["certificate_expires_at"] is None
+
+    fits = certificate(6, key, days=100)
+    ends = datetime.now(UTC) + timedelta(days=100)
+    told = (await manager.patch(account, {"certificate": fits})).json()  # of the serial that is there, alone
+    assert abs((datetime.fromisoformat(told["certificate_expires_at"]) - ends).total_seconds()) < 7200
+
+    other = rsa.generate_private_key(65537, 2048)
+    for refused in (
+        {"certificate": certificate(7, key, days=100)},
+        {"certificate": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"},
+        {"serial_no": "07", "private_key": pem, "certificate": certificate(7, other, days=100)},
+    ):
+        answer = await manager.patch(account, refused)
+        assert (answer.status_code, answer.json()["code"]) == (422, "certificate_not_valid"), answer.text
+        assert (await manager.get(account)).json() == told  # nothing was changed
+
+    # A new key: its certificate tells its end, and without it nobody knows.
+    new = {"serial_no": "07", "private_key": pem}
+    assert (await manager.patch(account, new)).json()["certificate_expires_at"] is None
+    changed = (await manager.patch(account, new | {"certificate": certificate(7, key, days=50)})).json()
+    assert changed["serial_no"] == "07" and changed["certificate_expires_at"] < told["certificate_expires_at"]

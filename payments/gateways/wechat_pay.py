@@ -142,12 +142,13 @@ class WechatPay:
                 raise
 
     async def refund(self, request: str) -> RefundFact:
-        return self._refund_fact(await self._call("POST", "/v3/refund/domestic/refunds", request.encode()))
+        return self._refund_fact(await self._call("refund", "POST", "/v3/refund/domestic/refunds", request.encode()))
 
     async def ask_refund(self, out_refund_no: str) -> RefundFact | None:
         query = f"?sub_mchid={self._keys.sub_mchid}" if self._partner else ""
         try:
-            answer = await self._call("GET", f"/v3/refund/domestic/refunds/{quote(out_refund_no)}{query}", b"")
+            target = f"/v3/refund/domestic/refunds/{quote(out_refund_no)}{query}"
+            answer = await self._call("query_refund", "GET", target, b"")
         except OrderNotThere:
             return None
         return self._refund_fact(answer)
