@@ -26,7 +26,7 @@ from payments.gateways.wechat_refund import refund_fact
 from payments.merchant import keys_of
 from payments.refund_foreign import record_foreign_refund
 from payments.refund_news import Heard, hear_refund
-from payments.settle import Settled, settle
+from payments.settle import Notice, Settled, settle
 
 log = structlog.get_logger()
 
@@ -95,14 +95,15 @@ async def _receive(
         return await _cannot_place(kept, notice)
     work = _work_payment if kind is NotificationKind.PAYMENT else _work_refund
     try:
-        worked = await work(merchant_account_id, notice.resource)
+        worked = await work(merchant_account_id, notice.resource, (kept["id"], notice.noticed_at))
     except ValueError as error:
         await _mark(kept["id"], notice.noticed_at, NotificationOutcome.RECEIVED, f"field {error}")
         raise NotificationMalformed(field=str(error)) from error
     if worked is None:
         return await _cannot_place(kept, notice)
     outcome = NotificationOutcome.QUARANTINED if worked.doubtful else NotificationOutcome.APPLIED
-    await _mark(kept["id"], notice.noticed_at, outcome, worked.detail)
+    if not worked.marked:
+        await _mark(kept["id"], notice.noticed_at, outcome, worked.detail)
     log.info("notification_worked", outcome=str(outcome), detail=worked.detail)
     return outcome
 
@@ -113,16 +114,18 @@ class _Worked:
 
     doubtful: bool
     detail: str
+    marked: bool = False  # the notice is marked already, with its money
 
 
-async def _work_payment(merchant_account_id: UUID, resource: dict[str, Any]) -> _Worked | None:
-    settlement = await settle(merchant_account_id, paid_fact(resource), asked=False)
+async def _work_payment(merchant_account_id: UUID, resource: dict[str, Any], notice: Notice) -> _Worked | None:
+    settlement = await settle(merchant_account_id, paid_fact(resource), asked=False, notice=notice)
     if settlement.outcome is Settled.UNKNOWN_ORDER:
         return None
-    return _Worked(settlement.outcome is Settled.DOUBTFUL, ",".join(settlement.mismatches))
+    doubtful = settlement.outcome is Settled.DOUBTFUL
+    return _Worked(doubtful, ",".join(settlement.mismatches), marked=settlement.outcome is Settled.APPLIED)
 
 
-async def _work_refund(merchant_account_id: UUID, resource: dict[str, Any]) -> _Worked | None:
+async def _work_refund(merchant_account_id: UUID, resource: dict[str, Any], _notice: Notice) -> _Worked | None:
     fact = refund_fact(resource)
     news = await hear_refund(merchant_account_id, fact, asked=False)
     if news.outcome is not Heard.UNKNOWN_REFUND:

@@ -7,6 +7,7 @@ committed before WeChat ever heard of it; only when merchant, app, currency and 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -50,15 +51,20 @@ class Settlement:
     mismatches: tuple[str, ...] = ()
 
 
-async def settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> Settlement:
+Notice = tuple[UUID, datetime]
+"""A kept notification, by its id and the instant of its partition."""
+
+
+async def settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool, notice: Notice | None = None) -> Settlement:
     """Apply the word that an order was paid.
 
     ``asked`` says that WeChat answered a question of ours (the truth); otherwise it is a callback (a hint). Afterwards
     the attempt and payment are paid, bills marked, entries posted and the consequences enqueued — or nothing changed
     but a case for finance. A word that disagrees is never applied to a bill: a callback's is only recorded, and WeChat
-    gets asked; an answer suspends the payment, and its money is posted to suspense.
+    gets asked; an answer suspends the payment, and its money is posted to suspense. When the word is APPLIED, the
+    ``notice`` that brought it is marked as worked in the same transaction; otherwise that is the caller's to do.
     """
-    settlement = await unit_of_work(settle_tx)(merchant_account_id, fact, asked=asked)
+    settlement = await unit_of_work(settle_tx)(merchant_account_id, fact, asked=asked, notice=notice)
     source = "query" if asked else "callback"
     SETTLEMENTS.labels(source, settlement.outcome.value).inc()
     if settlement.outcome is Settled.APPLIED:
@@ -66,7 +72,9 @@ async def settle(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> S
     return settlement
 
 
-async def settle_tx(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -> Settlement:
+async def settle_tx(
+    merchant_account_id: UUID, fact: PaidFact, *, asked: bool, notice: Notice | None = None
+) -> Settlement:
     """``settle`` inside the caller's transaction: for money that moves here and nowhere else."""
     order = await row(settle_sql.LOCK_ATTEMPT, merchant_account_id, fact.out_trade_no)
     if order is None:
@@ -78,7 +86,7 @@ async def settle_tx(merchant_account_id: UUID, fact: PaidFact, *, asked: bool) -
             await _resolve_doubts_tx(order, "query_agrees_with_the_journal")
         return _about(order, Settled.ALREADY)
     if not mismatches:
-        await _apply_tx(order, fact)
+        await _apply_tx(order, fact, notice)
         return _about(order, Settled.APPLIED)
     if asked and state is not AttemptState.PAID:
         await _suspend_tx(order, fact, mismatches)
@@ -105,16 +113,15 @@ def _mismatches(order: dict[str, Any], fact: PaidFact) -> tuple[str, ...]:
     return tuple(name for name, (ours, theirs) in compared.items() if ours != theirs)
 
 
-async def _apply_tx(order: dict[str, Any], fact: PaidFact) -> None:
+async def _apply_tx(order: dict[str, Any], fact: PaidFact, notice: Notice | None) -> None:
     bills = await rows(settle_sql.LOCK_BILLS, order["payment_id"])
     lines = await rows(settle_sql.LINES_DUE, [bill["id"] for bill in bills])
     shares, surplus_fen = spread(fact.amount_fen, _dues(bills, lines))
     kinds = {bill["id"]: BillKind(bill["kind"]) for bill in bills}
     legs = await _legs_tx(order, shares, surplus_fen, kinds)
-    await _write_tx(order, fact, shares, surplus_fen, legs)
+    await _write_tx(order, fact, shares, surplus_fen, legs, notice)
     if surplus_fen:
         await _open_case_tx(order, fact, DiscrepancyKind.SURPLUS, (), amount_fen=surplus_fen)
-    await _resolve_doubts_tx(order, "query_confirmed_payment")
 
 
 def _dues(bills: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]]) -> list[BillDue]:
@@ -162,7 +169,12 @@ async def _account_tx(order: dict[str, Any], kind: AccountKind, holder_id: UUID 
 
 
 async def _write_tx(
-    order: dict[str, Any], fact: PaidFact, shares: Sequence[Share], surplus_fen: int, legs: Sequence[_Leg]
+    order: dict[str, Any],
+    fact: PaidFact,
+    shares: Sequence[Share],
+    surplus_fen: int,
+    legs: Sequence[_Leg],
+    notice: Notice | None,
 ) -> None:
     kind, holder = DEBITED[Channel(order["channel"])]
     debit = await _account_tx(order, kind, order[holder])
@@ -188,6 +200,7 @@ async def _write_tx(
         QUEUE,
         "payment_settled",
         json.dumps({"payment_id": str(order["payment_id"])}),
+        *(notice or (None, None)),
     )
 
 

@@ -39,6 +39,7 @@ ORDER BY l.bill_id, l.position
 #    $1 attempt  $2 payment  $3 transaction id  $4 received fen  $5 occurred at  $6 surplus fen  $7 community
 #    $8 legal entity  $9 debit account  $10 entry kinds[]  $11 legs[]  $12 credit accounts[]  $13 entry amounts[]
 #    $14 allocated bills[]  $15 allocated lines[]  $16 allocated fen[]  $17 posted at  $18 job queue  $19 job  $20 args
+#    $21 $22 the notice that told (id, noticed at), or null: it is worked in the transaction of its money
 WRITE = """
 WITH posted AS (
     INSERT INTO entries (community_id, legal_entity_id, kind, source_id, leg, debit_account_id, credit_account_id,
@@ -63,6 +64,11 @@ WITH posted AS (
 ), payment_marked AS (
     UPDATE payments SET state = 'paid', paid_at = $5, surplus_fen = $6, closed_at = NULL, close_reason = NULL
     WHERE id = $2
+), doubts_resolved AS (
+    UPDATE discrepancies SET state = 'resolved', resolved_at = $17, resolution = 'query_confirmed_payment'
+    WHERE kind = 'doubtful_notice' AND source_id = $1 AND state = 'open'
+), notice_worked AS (
+    UPDATE notifications SET outcome = 'applied', detail = '' WHERE id = $21 AND noticed_at = $22
 )
 SELECT procrastinate_defer_jobs_v1(ARRAY[
     ROW($18::varchar, $19::varchar, 0, NULL, NULL, $20::jsonb, NULL)::procrastinate_job_to_defer_v1])

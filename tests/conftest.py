@@ -166,7 +166,7 @@ class SandboxControl:
 
     async def called_back(self, out_trade_no: str, attempts: int = 1) -> dict[str, Any]:
         """The order's newest callback once it was attempted so often and nothing is under way."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):  # for a busy machine; it takes a moment
             while True:
                 found = await self.callbacks(out_trade_no)
                 done = [one for one in (found[0]["attempts"] if found else []) if one.get("status") is not None]
