@@ -14,6 +14,7 @@ from models.resident import Resident
 from services import resident as resident_service
 from services import session as session_service
 from services import staff as staff_service
+from services.consent import ConsentNeeded
 from services.miniprogram import LoginCodeInvalid, WechatLoginUnavailable
 
 TAG = "登录 sign-in"
@@ -115,7 +116,7 @@ async def sign_in_by_wechat(call: Call) -> ResidentSessionOut:
 
 
 @route("POST", "/api/v1/auth/phone", who=Who.RESIDENT, tag=TAG, summary="授权手机号并绑定房屋", body=PhoneShare,
-       response=PhoneSharedOut, refusals=(LoginCodeInvalid, WechatLoginUnavailable))  # fmt: skip
+       response=PhoneSharedOut, refusals=(ConsentNeeded, LoginCodeInvalid, WechatLoginUnavailable))  # fmt: skip
 async def share_phone(call: Call) -> PhoneSharedOut:
     """Binds the resident to the rooms on whose register this phone waits and that nobody has claimed."""
     resident, bound = await resident_service.share_phone(call.actor, call.body.code)

@@ -23,6 +23,8 @@ bills = typer.Typer(help="Bills.", no_args_is_help=True)
 app.add_typer(bills, name="bills")
 organization = typer.Typer(help="Property companies.", no_args_is_help=True)
 app.add_typer(organization, name="organization")
+keys = typer.Typer(help="Keys of phones, ID numbers and merchant secrets (docs/privacy.md).", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 
 def fail(sentence: str) -> NoReturn:
@@ -264,6 +266,27 @@ def open_organization(
     except Refusal as refusal:
         fail(refusal.sentence("en"))
     typer.echo(f"{opened.name} is open; {username} signs in at POST /api/v1/auth/staff")
+
+
+@keys.command("status")
+def key_status() -> None:
+    """Say how many values are under each key. Ends with 1 while some are not under the keys that write."""
+    from server.keys import show_status
+
+    if not in_database(show_status):
+        raise typer.Exit(1)
+
+
+@keys.command("rotate")
+def rotate_keys() -> None:
+    """Write every value anew under the keys that write, while everything runs; may be ended and begun again."""
+    from server.keys import run_rotation
+
+    unreadable = in_database(run_rotation)
+    for one in unreadable:
+        typer.echo(f"unreadable: {one}")
+    if unreadable:
+        fail(f"no key of LINLI_FIELD_KEYS opens {len(unreadable)} values; keep every key until they are mended")
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import structlog
 
 from models.database import APP_ROLE
 from server.app import VERSION, close_resources, configure, create_app, open_resources
+from server.keys import unfit
 from server.log import configure_logs
 from server.metric import watched
 from server.settings import Settings
@@ -35,6 +36,7 @@ def run_api(settings: Settings) -> str | None:
     except OSError as error:
         return f"port {settings.port} cannot be taken ({error.strerror}); set LINLI_PORT to another"
     with listening, _alone(url) as problem_or_none:
+        problem_or_none = problem_or_none or unfit(settings)
         if problem_or_none:
             return problem_or_none
         listening.setblocking(False)
@@ -67,6 +69,8 @@ def run_worker(settings: Settings) -> str | None:
         settings.callback_base()
     except ValueError as problem:
         return str(problem)
+    if problem_or_none := unfit(settings):
+        return problem_or_none
     asyncio.run(_work(settings))
     return None
 

@@ -44,7 +44,11 @@ class Settings(BaseSettings):
     field_keys: SecretStr | None = Field(
         None, alias="LINLI_FIELD_KEYS", description='JSON {"key id": "base64 of 32 bytes", …}; the last one writes'
     )
-    index_key: SecretStr | None = Field(None, alias="LINLI_INDEX_KEY", description="base64 of at least 32 bytes")
+    index_key: SecretStr | None = Field(
+        None,
+        alias="LINLI_INDEX_KEY",
+        description="base64 of at least 32 bytes, or JSON like LINLI_FIELD_KEYS; the last one writes, all are searched",
+    )
     pool_size: int = Field(16, ge=2, le=200, alias="LINLI_POOL_SIZE")
     drain_s: int | None = Field(
         None, ge=0, le=60, alias="LINLI_DRAIN_S",
@@ -110,11 +114,26 @@ class Settings(BaseSettings):
     def keyring(self) -> Keyring:
         """The keys for fields at rest; in dev made on the first run and kept in the state folder, mode 0600."""
         if self.field_keys and self.index_key:
-            keys = {name: base64.b64decode(key) for name, key in json.loads(self.field_keys.get_secret_value()).items()}
-            return Keyring(keys, list(keys)[-1], base64.b64decode(self.index_key.get_secret_value()))
+            keys = _named_keys("LINLI_FIELD_KEYS", self.field_keys.get_secret_value())
+            text = self.index_key.get_secret_value().strip()
+            # One key without a name is the first one; its indexes carry no id.
+            index_keys = _named_keys("LINLI_INDEX_KEY", text if text.startswith("{") else json.dumps({"": text}))
+            index_id, index_key = index_keys.popitem()
+            return Keyring(keys, list(keys)[-1], index_key, index_id, index_keys)
         if not self.dev:
             raise ValueError("LINLI_FIELD_KEYS and LINLI_INDEX_KEY are not set (see docs/production.md)")
         return _dev_keyring(self.state / "keys.json")
+
+
+def _named_keys(variable: str, text: str) -> dict[str, bytes]:
+    """The keys of ``{"key id": "base64", …}`` in their order. A ValueError names the variable and no key."""
+    try:
+        keys = {str(name): base64.b64decode(key, validate=True) for name, key in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(f'{variable} is not JSON of the form {{"key id": "base64 of 32 bytes"}}') from None
+    if not keys:
+        raise ValueError(f"{variable} holds no key")
+    return keys
 
 
 def _dev_keyring(path: Path) -> Keyring:

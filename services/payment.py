@@ -7,7 +7,7 @@ from uuid import UUID
 
 import payments
 from kit import clock
-from kit.errors import NotFound, Refusal
+from kit.errors import NotFound, NotSignedIn, Refusal
 from kit.ids import parse_id
 from kit.paging import Page
 from models.access import Act, Actor, require, require_somewhere
@@ -20,6 +20,7 @@ from models.refund import Refund, RefundState
 from models.resident import WechatIdentity
 from models.wechat_app import WechatApp
 from services.listing import newest_first, wanted_id
+from services.unique import unique
 
 _ASKED_RECENTLY_S = 2
 
@@ -63,7 +64,8 @@ async def open_payment(
     if identity is None or actor.id is None:
         raise NotFound()
     payer = payments.Payer(actor.id, app.appid, identity.openid)
-    opened = await payments.open_payment(actor, [bill.id for bill in bills], payer, channel)
+    with unique(payer_is_there=NotSignedIn):  # the account was closed since the request began
+        opened = await payments.open_payment(actor, [bill.id for bill in bills], payer, channel)
     return (await _views([opened.payment]))[0], opened
 
 

@@ -21,8 +21,8 @@ KEPT_DAYS = 30  # after its end, so that whoever asks what happened finds it
 
 _FIND = """
 SELECT s.id, s.kind, s.organization_id, s.resident_id, s.staff_id, s.app_id
-FROM sessions s LEFT JOIN staff t ON t.id = s.staff_id
-WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND t.disabled_at IS NULL
+FROM sessions s LEFT JOIN staff t ON t.id = s.staff_id LEFT JOIN residents r ON r.id = s.resident_id
+WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND t.disabled_at IS NULL AND r.closed_at IS NULL
 """
 # Ended occupancies still tell which customers the resident is: what somebody owes stays visible after moving out. One
 # that ended before it began never counted. A claim that was wrong is released (services/occupancy.py).
@@ -69,6 +69,11 @@ async def authenticate(token: str) -> Actor:
     if found is None:
         raise NotSignedIn()
     return await (_resident(found) if found["kind"] == ActorKind.RESIDENT else _staff(found))
+
+
+async def resident_actor(resident_id: UUID, organization_id: UUID) -> Actor:
+    """The resident as they are today, for a job that works in their name and without a session."""
+    return await _resident({"id": None, "app_id": None, "resident_id": resident_id, "organization_id": organization_id})
 
 
 async def _resident(found: dict[str, object]) -> Actor:

@@ -92,6 +92,18 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "occupancy_requests", id=own("request"), **asked, state="approved", decided_at=NOW,
                  decided_by_staff_id=own("staff"), occupancy_id=own("occupancy"))  # fmt: skip
     await insert(owner, "occupancy_requests", id=own("pending request"), **asked, state="pending")
+    await insert(owner, "policies", id=own("policy"), **org, kind="privacy", number=f"{number}", text="x",
+                 published_by_staff_id=own("staff"))  # fmt: skip
+    await insert(owner, "consents", id=own("consent"), **org, resident_id=own("resident"), policy_id=own("policy"),
+                 step="given", channel="counter", staff_id=own("staff"))  # fmt: skip
+    look = {**org, **here, "staff_id": own("staff"), "role": "manager", "field": "phone"}
+    await insert(owner, "reveals", id=own("reveal"), **look, customer_id=own("customer"))
+    await insert(owner, "reveals", id=own("resident reveal"), **look, resident_id=own("resident"))
+    await insert(owner, "reveals", id=own("request reveal"), **look, occupancy_request_id=own("request"))
+    await insert(owner, "exports", id=own("export"), **org, resident_id=own("resident"), state="ready", parts=1,
+                 content_cipher="x", ready_at=NOW, expires_at=NOW, next_check_at=NOW)  # fmt: skip
+    await insert(owner, "exports", id=own("queued export"), **org, resident_id=own("resident"), state="queued", parts=1,
+                 next_check_at=NOW)  # fmt: skip
     await insert(owner, "audits", **org, **here, act="test")
     await insert(owner, "idempotency_keys", id=own("idempotency"), actor=f"staff:{number}")
 

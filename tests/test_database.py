@@ -116,11 +116,21 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "bills_state_check": ("bills", "bill", ["state = 'lost'", "state = ''"]),
     "communities_payment_minutes_check": ("communities", "community", ["payment_minutes = 1", "payment_minutes = 111"]),
     "customers_check": ("customers", "customer", ["phone_index = NULL", "phone_cipher = NULL"]),
+    "consents_channel_check": ("consents", "consent", ["channel = 'app'", "staff_id = NULL"]),
+    "customers_forgotten_check": (
+        "customers", "customer",
+        ["forgotten_at = now()",
+         "forgotten_at = now(), phone_cipher = NULL, phone_index = NULL, id_number_cipher = 'x'"],
+    ),
     "discrepancies_amount_fen_check": ("discrepancies", "case", ["amount_fen = 0"]),
     "discrepancies_check": ("discrepancies", "case", ["resolved_at = NULL", "resolution = NULL", "state = 'open'"]),
     "entries_amount_fen_check": ("entries", "", ["amount_fen = 0", "amount_fen = -1"]),
     "entries_check": ("entries", "", ["credit_account_id = debit_account_id"]),
     "entries_check1": ("entries", "", ["posted_on = posted_on + 1", "posted_at = '2026-11-02T16:00:00Z'"]),
+    "exports_due_check": ("exports", "queued export", ["next_check_at = NULL", "state = 'failed'"]),
+    "exports_parts_check": ("exports", "export", ["parts_done = 2", "parts_done = -1"]),
+    "exports_ready_check": ("exports", "export", ["content_cipher = NULL", "state = 'expired'"]),
+    "exports_times_check": ("exports", "export", ["ready_at = NULL", "expires_at = NULL"]),
     "installations_id_check": ("installations", "", ["id = 2", "id = 0"]),
     "merchant_accounts_check": ("merchant_accounts", "merchant", ["sub_mchid = '1'", "mode = 'partner'", "mode = 'x'"]),
     "messages_check": ("messages", "message", ["next_check_at = NULL", "state = 'sent'"]),
@@ -176,6 +186,7 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     ),
     "payments_surplus_channel": ("payments", "payment", ["channel = 'surplus'", "surplus_of_payment_id = id"]),
     "payments_state_check": ("payments", "payment", ["state = 'lost'"]),
+    "policies_words_check": ("policies", "policy", ["text = NULL"]),
     "receipt_files_check": ("receipt_files", "file", ["state = 'queued'", "next_check_at = now()"]),
     "receipt_files_check1": (
         "receipt_files", "file",
@@ -218,6 +229,11 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
          "cancelled_at = now(), cancel_reason = 'x'"],
     ),
     "refunds_state_check": ("refunds", "refund", ["state = 'lost'", "state = ''"]),
+    "residents_closed_check": ("residents", "resident", ["closed_at = now()"]),
+    "reveals_reason_check": ("reveals", "reveal", ["reason = ''"]),
+    "reveals_target_check": (
+        "reveals", "reveal", ["customer_id = NULL", f"resident_id = '{uid(1, 'resident')}'"],
+    ),
     "residents_check": ("residents", "resident", ["phone_index = NULL", "phone_cipher = NULL"]),
     "rooms_area_m2_check": ("rooms", "room", ["area_m2 = -0.01"]),
     "sessions_check": (
@@ -265,6 +281,7 @@ UNIQUE = {
     "bills_one_live": ("community_id, subject_kind, subject_id, purpose", "((state)::text <> 'void'::text)"),
     "buildings_name": ("community_id, name", ""),
     "communities_code": ("organization_id, code", ""),
+    "exports_one_queued": ("resident_id", "((state)::text = 'queued'::text)"),
     "legal_entities_name": ("organization_id, name", ""),
     "merchant_accounts_one": ("mchid, sub_mchid", "nulls equal"),
     "notifications_merchant_account_id_notification_id_noticed_a_key": (
@@ -278,6 +295,7 @@ UNIQUE = {
     "payment_attempts_transaction": ("mchid, transaction_id", "(transaction_id IS NOT NULL)"),
     "payment_bills_one_live": ("bill_id", "live"),
     "payments_one_from_surplus": ("surplus_of_payment_id", "(surplus_of_payment_id IS NOT NULL)"),
+    "policies_number": ("organization_id, kind, number", ""),
     "receipt_files_one": ("receipt_id, format, masked, print_id, template_version", "nulls equal"),
     "receipts_payment_id_key": ("payment_id", ""),
     "refund_attempts_number": ("merchant_account_id, out_refund_no", ""),
@@ -485,7 +503,10 @@ async def test_every_table_has_a_row_to_try(furnished: asyncpg.Connection) -> No
 RESTRICT = asyncpg.RestrictViolationError
 
 
-@pytest.mark.parametrize("table", ["entries", "allocations", "audits", "receipts", "receipt_prints"])
+@pytest.mark.parametrize(
+    "table",
+    ["entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals"],
+)
 async def test_what_was_written_stays_for_the_owner_too(room_to_break: asyncpg.Connection, table: str) -> None:
     for column in await room_to_break.fetch(
         "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND attidentity <> 'a'", table
@@ -510,6 +531,16 @@ async def test_a_month_of_the_audit_is_no_back_door(room_to_break: asyncpg.Conne
 async def test_truncating_what_they_point_at_does_not_take_them_along(room_to_break: asyncpg.Connection) -> None:
     for table in ("payments", "bills", "accounts", "communities", "organizations"):
         await refused(room_to_break, RESTRICT, f"TRUNCATE {table} CASCADE")
+
+
+async def test_who_closed_their_account_pays_nothing_new(room_to_break: asyncpg.Connection) -> None:
+    copy = (
+        "INSERT INTO payments SELECT (jsonb_populate_record(p, jsonb_build_object('id', gen_random_uuid()))).*"
+        f" FROM payments p WHERE id = '{uid(1, 'payment')}'"
+    )
+    close = "UPDATE residents SET phone_cipher = NULL, phone_index = NULL, closed_at = now()"
+    await accepted(room_to_break, copy)
+    await refused(room_to_break, RESTRICT, f"{close} WHERE id = '{uid(1, 'resident')}'", copy)
 
 
 class TestAnIssuedBill:
@@ -644,8 +675,13 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 
 # --- the application's role -----------------------------------------------------------------------------------------
 
-APPEND_ONLY = {"entries", "allocations", "audits", "receipts", "receipt_prints"}
-MAY_DELETE = {"idempotency_keys", "process_reports", "receipt_files", "sessions", "staff_roles", "wechat_pushes"}
+APPEND_ONLY = {
+    "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals",
+}  # fmt: skip
+MAY_DELETE = {
+    "idempotency_keys", "process_reports", "receipt_files", "sessions", "staff_roles", "wechat_identities",
+    "wechat_pushes",
+}  # fmt: skip
 
 
 async def test_the_application_may_do_no_more_than_it_must(furnished: asyncpg.Connection) -> None:
@@ -686,7 +722,9 @@ async def test_the_application_owns_nothing_and_is_nobody(furnished: asyncpg.Con
 
 async def test_the_application_is_connected_as_that_role_and_refused(database: Database) -> None:
     assert await rows("SELECT current_user::text AS role") == [{"role": "linli_app"}]
-    attempts = [f"UPDATE {table} SET community_id = community_id" for table in APPEND_ONLY]
+    of_company = {"policies", "consents", "reveals"}
+    walls = {table: "organization_id" if table in of_company else "community_id" for table in APPEND_ONLY}
+    attempts = [f"UPDATE {table} SET {wall} = {wall}" for table, wall in walls.items()]
     attempts += [
         f"DELETE FROM {table}" for table in (*APPEND_ONLY, "bills", "payments", "payment_attempts", "accounts")
     ]
