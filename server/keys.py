@@ -34,7 +34,7 @@ async def show_status() -> bool:
     counts = await key_rotation.key_counts()
     for one in counts:
         name = "unreadable" if one.key_id is None else f"key {one.key_id or '(no id)'}"
-        typer.echo(f"{one.column:34} {name:24} {one.count:>9}  {'writes' if one.writes else 'to be rotated'}")
+        typer.echo(f"{one.column:38} {name:24} {one.count:>9}  {'writes' if one.writes else 'to be rotated'}")
     if not counts:
         typer.echo("nothing is encrypted yet")
     return all(one.writes for one in counts)
@@ -44,7 +44,7 @@ async def run_rotation() -> list[str]:
     """Write everything anew that is not under the keys that write, saying how far it is; the rows that no key opens."""
     rotated = await key_rotation.rotate(system_actor("linli keys rotate"), _progress(typer.echo))
     for column, count in rotated.changed.items():
-        typer.echo(f"{column:34} {count:>9} written anew")
+        typer.echo(f"{column:38} {count:>9} written anew")
     return rotated.unreadable
 
 
@@ -54,6 +54,6 @@ def _progress(say: Callable[[str], None]) -> Callable[[SecretColumn, int], None]
     def tell(one: SecretColumn, done: int) -> None:
         if done - said.get(str(one), 0) >= 10_000:
             said[str(one)] = done
-            say(f"{one!s:34} {done:>9} …")
+            say(f"{one!s:38} {done:>9} …")
 
     return tell

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from kit import clock
 from kit.errors import Refusal
+from kit.money import format_yuan
 from kit.text import mask_in_text, normalise
 from models import audit
 from models.access import Act, Actor, require_somewhere
@@ -37,15 +38,15 @@ SELECT
 
 
 class CustomerStillNeeded(Refusal):
-    """The facts say what is open: rooms, bills, payments under way, cases of finance, a balance in fen."""
+    """The facts say what is open: rooms, bills, payments under way, cases of finance, a balance."""
 
     zh = (
         "暂不能清除这位客户的个人信息：在登记的房屋{occupancies}处，未结账单{open_bills}张，进行中的支付{payments}笔，"
-        "待处理差错{cases}件，余额{balance_fen}分。"
+        "待处理差错{cases}件，余额{balance}元。"
     )
     en = (
         "This customer is still needed: {occupancies} rooms, {open_bills} unsettled bills, {payments} payments under "
-        "way, {cases} open cases, a balance of {balance_fen} fen."
+        "way, {cases} open cases, a balance of {balance} yuan."
     )
 
 
@@ -72,7 +73,7 @@ async def forget_customer(actor: Actor, customer_id: UUID, reason: str) -> Custo
         return customer
     matters = await open_matters(customer.id)
     if any(matters.values()):
-        raise CustomerStillNeeded(**matters)
+        raise CustomerStillNeeded(**matters, balance=format_yuan(matters["balance_fen"]))
     for occupancy in await Occupancy.filter(customer_id=customer.id).order_by("id").select_for_update():
         if occupancy.resident_id is not None:
             await release_tx(actor, occupancy)

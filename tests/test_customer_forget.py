@@ -88,6 +88,7 @@ async def test_who_is_still_needed_is_refused_with_the_facts(
 
     assert (refused.status_code, refused.json()["code"]) == (409, "customer_still_needed")
     assert {name: refused.json()[name] for name in facts} == facts
+    assert f"余额{facts['balance_fen'] // 100}.00元" in refused.json()["title"]
     assert dict(await Customer.get(id=home.customer.id)) == dict(home.customer)
 
 

@@ -236,10 +236,10 @@ async def test_the_commands_say_what_they_do(
     )
     assert worker_code == 1 and "the keys do not fit the database" in worker and "“test”" in worker
     assert status_code == 1
-    assert "customers.phone_cipher             key test                         1  to be rotated" in status
+    assert f"{'customers.phone_cipher':38} {'key test':24} {1:>9}  to be rotated" in status
     rotate_code, rotated = await _linli(database, both, index, "keys", "rotate")
-    assert rotate_code == 0 and "customers.phone_cipher                     1 written anew" in rotated, rotated
+    assert rotate_code == 0 and f"{'customers.phone_cipher':38} {1:>9} written anew" in rotated, rotated
     secret.configure(ALONE)
     capsys.readouterr()
     assert await show_status() and await key_rotation.unfit_keys() is None
-    assert "customers.phone_index              key i2                           1  writes" in capsys.readouterr().out
+    assert f"{'customers.phone_index':38} {'key i2':24} {1:>9}  writes" in capsys.readouterr().out
