@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from models.customer import ID_NUMBER_CONTEXT, PHONE_CONTEXT
 from models.export import CONTENT_CONTEXT
 from models.merchant_account import APIV3_KEY_CONTEXT, PRIVATE_KEY_CONTEXT
-from models.wechat_app import SECRET_CONTEXT, TOKEN_CONTEXT
+from models.wechat_app import PUSH_KEY_CONTEXT, PUSH_TOKEN_CONTEXT, SECRET_CONTEXT, TOKEN_CONTEXT
+from models.wechat_push import BODY_CONTEXT
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ SECRET_COLUMNS = (
     SecretColumn("merchant_accounts", "private_key_cipher", PRIVATE_KEY_CONTEXT),
     SecretColumn("merchant_accounts", "apiv3_key_cipher", APIV3_KEY_CONTEXT),
     SecretColumn("wechat_apps", "secret_cipher", SECRET_CONTEXT),
+    SecretColumn("wechat_apps", "push_token_cipher", PUSH_TOKEN_CONTEXT),
+    SecretColumn("wechat_apps", "push_key_cipher", PUSH_KEY_CONTEXT),
+    SecretColumn("wechat_pushes", "body_cipher", BODY_CONTEXT),
     SecretColumn("wechat_tokens", "token_cipher", TOKEN_CONTEXT, key="app_id"),
     SecretColumn("exports", "content_cipher", CONTENT_CONTEXT, batch=10),
 )
