@@ -29,6 +29,7 @@ SELECT
         SELECT FROM payment_attempts a WHERE a.payment_id = p.id AND a.state IN ('created', 'prepaid')))) AS payments,
     (SELECT count(*) FROM discrepancies d JOIN payments p ON p.id = d.payment_id
      WHERE p.customer_id = $1 AND d.state = 'open') AS cases,
+    (SELECT count(*) FROM payments WHERE customer_id = $1 AND reserved_fen > 0) AS refunds,
     -- Prepaid, deposit and surplus: what an account of theirs holds, whichever way.
     (SELECT COALESCE(sum(abs(held.fen)), 0)::bigint FROM (
         SELECT (SELECT COALESCE(sum(amount_fen), 0) FROM entries WHERE credit_account_id = a.id)
@@ -42,11 +43,11 @@ class CustomerStillNeeded(Refusal):
 
     zh = (
         "暂不能清除这位客户的个人信息：在登记的房屋{occupancies}处，未结账单{open_bills}张，进行中的支付{payments}笔，"
-        "待处理差错{cases}件，余额{balance}元。"
+        "待处理差错{cases}件，进行中的退款{refunds}笔，余额{balance}元。"
     )
     en = (
         "This customer is still needed: {occupancies} rooms, {open_bills} unsettled bills, {payments} payments under "
-        "way, {cases} open cases, a balance of {balance} yuan."
+        "way, {cases} open cases, {refunds} refunds under way, a balance of {balance} yuan."
     )
 
 

@@ -148,7 +148,18 @@ async def _bills(actor: Actor) -> list[dict[str, Any]]:
 
 async def _payments(actor: Actor) -> list[dict[str, Any]]:
     return [
-        _of(one, "id", "state", "channel", "amount_fen", "surplus_fen", "created_at", "paid_at", "close_reason")
+        _of(
+            one,
+            "id",
+            "state",
+            "channel",
+            "amount_fen",
+            "surplus_fen",
+            "refunded_fen",
+            "created_at",
+            "paid_at",
+            "close_reason",
+        )
         | {"paid_by_me": one.payer_resident_id == actor.id}
         for one in await _all(Payment.visible_to(actor))
     ]

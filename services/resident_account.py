@@ -31,8 +31,9 @@ SELECT p.id::text FROM payments p WHERE p.payer_resident_id = $1 AND (p.state = 
 ORDER BY p.id
 """
 _CASES = """
-SELECT count(*) AS cases FROM discrepancies d JOIN payments p ON p.id = d.payment_id
-WHERE p.payer_resident_id = $1 AND d.state = $2
+SELECT (SELECT count(*) FROM discrepancies d JOIN payments p ON p.id = d.payment_id
+        WHERE p.payer_resident_id = $1 AND d.state = $2) AS cases,
+       (SELECT count(*) FROM payments WHERE payer_resident_id = $1 AND reserved_fen > 0) AS refunds
 """
 
 
@@ -44,10 +45,13 @@ class PaymentUnderWay(Refusal):
 
 
 class MoneyUnderWay(Refusal):
-    """Finance has ``cases`` to decide about money that they paid."""
+    """Finance has ``cases`` to decide about money that they paid, or ``refunds`` of it are under way."""
 
-    zh = "您支付的款项还有{cases}笔正在由物业财务处理，处理完成后才能注销账号。"
-    en = "Finance is still deciding about money that you paid ({cases} cases); the account can be closed afterwards."
+    zh = "您支付的款项还有{cases}件待物业财务处理、{refunds}笔正在退款，完成后才能注销账号。"
+    en = (
+        "Money that you paid is not settled yet ({cases} cases with finance, {refunds} refunds under way); the account "
+        "can be closed afterwards."
+    )
 
 
 async def lock_account_tx(resident_id: UUID | None) -> Resident:
@@ -89,7 +93,7 @@ async def close_account(actor: Actor, reason: str) -> Resident:
     in their household had invited them to has ended. All of it, or nothing; a second click finds it done.
 
     Refuses PaymentUnderWay while a payment of theirs may still bring money, MoneyUnderWay while finance decides about
-    money that they paid.
+    money that they paid or it is on its way back.
     """
     resident = await Resident.select_for_update().get(id=actor.id)
     if resident.closed_at is not None:
@@ -124,9 +128,9 @@ async def _refuse_money_under_way_tx(resident: Resident) -> None:
     # The row's lock keeps new payments of theirs out: their foreign key waits for it (migrations, payer_is_there).
     if under_way := await rows(_UNDER_WAY, resident.id):
         raise PaymentUnderWay(payment_ids=[found["id"] for found in under_way])
-    cases = await row(_CASES, resident.id, DiscrepancyState.OPEN.value)
-    if cases and cases["cases"]:
-        raise MoneyUnderWay(cases=cases["cases"])
+    facts = await row(_CASES, resident.id, DiscrepancyState.OPEN.value) or {}
+    if any(facts.values()):
+        raise MoneyUnderWay(**facts)
 
 
 async def _leave_rooms_tx(actor: Actor, resident: Resident) -> tuple[int, int]:

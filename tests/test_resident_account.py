@@ -134,6 +134,11 @@ async def test_money_under_way_keeps_an_account_open(
     )  # fmt: skip
     refused = await home.owner.post(PATH, CLOSE)
     assert (refused.json()["code"], refused.json()["cases"]) == ("money_under_way", 1)
+    await owner.execute("UPDATE discrepancies SET state = 'resolved', resolved_at = now(), resolution = 'x'")
+    await owner.execute("UPDATE payments SET reserved_fen = 1")
+    refused = await home.owner.post(PATH, CLOSE)
+    assert (refused.json()["code"], refused.json()["cases"], refused.json()["refunds"]) == ("money_under_way", 0, 1)
+    await owner.execute("UPDATE payments SET reserved_fen = 0")
     for bad in ({"reason": "搬走了"}, {"reason": "搬走了", "confirmation": "好"}, {"confirmation": "注销账号"}):
         assert (await home.owner.post(PATH, bad)).status_code == 422
     untouched = await Resident.get(id=home.owner.resident.id)
