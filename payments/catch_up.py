@@ -154,7 +154,12 @@ async def read_bills(tell: Tell = _silent) -> int:
     tried = 0
     while (day_id := await _claim_day()) is not None:
         tried += 1
-        await _read_day(await CatchUpDay.get(id=day_id), tell)
+        day = await CatchUpDay.get(id=day_id)
+        try:
+            await _read_day(day, tell)
+        except Exception:  # one merchant account's trouble must not keep the others waiting; it is tried again
+            log.exception("bill_failed", merchant_account_id=str(day.merchant_account_id), bill_on=str(day.bill_on))
+            tell(f"{day.bill_on}: could not be worked, the log says why; asked again every half hour")
     await _finish()
     return tried
 

@@ -164,6 +164,23 @@ async def test_readers_at_once_open_a_case_once(world: World, sandbox: SandboxCo
     assert await Discrepancy.all().count() == 5
 
 
+async def test_one_account_in_trouble_does_not_keep_the_others_waiting(
+    world: World, sandbox: SandboxControl, books: Any
+) -> None:
+    home = await world.home()
+    broken = await world.merchant(home.company.id, home.company.legal_entity.id, world.wechat[1])
+    broken.private_key_cipher = "v1.lost.x"
+    await broken.save()
+    await desk_of(home, sandbox, [line(home, 1)])
+    await payments.begin_catch_up(clock.now() - timedelta(minutes=1))
+    with clock.travel_to(tomorrow_at(10, 30)):
+        await payments.read_bills()
+    assert await Discrepancy.all().count() == 1
+    assert {day.merchant_account_id for day in await CatchUpDay.filter(bill_on=clock.today(), state="waiting")} == {
+        broken.id
+    }
+
+
 async def test_days_that_wechat_no_longer_has_are_told(world: World, sandbox: SandboxControl, books: Any) -> None:
     home = await world.home()
     desk = await desk_of(home, sandbox)
