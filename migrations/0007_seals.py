@@ -171,7 +171,7 @@ class Migration(migrations.Migration):
             model_name="Discrepancy",
             name="kind",
             field=fields.CharEnumField(
-                description="DOUBTFUL_NOTICE: doubtful_notice\nSUSPENSE: suspense\nSURPLUS: surplus\nONLY_AT_WECHAT: only_at_wechat",
+                description="DOUBTFUL_NOTICE: doubtful_notice\nSUSPENSE: suspense\nSURPLUS: surplus\nREFUND_STUCK: refund_stuck\nDOUBTFUL_REFUND: doubtful_refund\nFOREIGN_REFUND: foreign_refund\nONLY_AT_WECHAT: only_at_wechat",
                 enum_type=DiscrepancyKind,
                 max_length=32,
             ),

@@ -18,13 +18,16 @@ import structlog
 from kit import clock
 from kit.ids import new_id
 from models.catch_up import CATCH_UP_DAY_MACHINE, CatchUp, CatchUpDay, CatchUpDayState
-from models.discrepancy import DiscrepancyKind, DiscrepancyState
+from models.discrepancy import Discrepancy, DiscrepancyKind, DiscrepancyState
 from models.merchant_account import MerchantAccount
 from models.payment import UNDECIDED, AttemptState
+from models.refund import UNDECIDED_REFUND, RefundAttemptState
 from models.unit_of_work import row, rows, unit_of_work
 from payments import janitor
 from payments.gateways.base import BillUnreadable, GatewayError, TradeBill, TradeLine
 from payments.merchant import gateway_of
+from payments.refund_foreign import foreign_source
+from payments.refund_janitor import check_refund, sweep_refunds
 
 log = structlog.get_logger()
 
@@ -34,6 +37,7 @@ ASK_AGAIN_AFTER = timedelta(minutes=30)
 LONGEST_ORDER = timedelta(hours=2)  # an order opened just before the books were lost may be paid this much later
 CLOCK_SKEW = timedelta(minutes=10)
 _LINES_AT_ONCE = 500
+_HAS_THE_MONEY = (AttemptState.PAID, AttemptState.SUSPENDED)
 _OUR_NUMBER = re.compile(r"L\d{8}[0-9A-Z]{18}")
 
 # A closed attempt can have been paid before the close reached WeChat; long after its end nothing can have happened.
@@ -41,6 +45,7 @@ _ASK_AGAIN = """
 UPDATE payment_attempts SET next_check_at = $1
 WHERE state = ANY($2::text[]) OR (state = 'closed' AND expires_at > $3) RETURNING id
 """
+_ASK_REFUNDS_AGAIN = "UPDATE refund_attempts SET next_check_at = $1 WHERE state = ANY($2::text[]) RETURNING id"
 _CLAIM_DAY = """
 UPDATE catch_up_days SET next_check_at = $1 WHERE id = (
     SELECT id FROM catch_up_days WHERE next_check_at <= $2 ORDER BY bill_on, id LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -49,6 +54,10 @@ RETURNING id
 _KNOWN = """
 SELECT out_trade_no, id, state, payment_id, community_id FROM payment_attempts
 WHERE merchant_account_id = $1 AND out_trade_no = ANY($2::text[])
+"""
+_KNOWN_REFUNDS = """
+SELECT out_refund_no, id, state FROM refund_attempts
+WHERE merchant_account_id = $1 AND out_refund_no = ANY($2::text[])
 """
 _FINISH = """
 UPDATE catch_ups c SET finished_at = $1 WHERE finished_at IS NULL
@@ -132,21 +141,22 @@ async def catch_up(tell: Tell = _silent) -> CatchUpReport | None:
     under_way = await CatchUp.get_or_none(finished_at=None)
     if under_way is None:
         return None
-    asked = await _ask_again(under_way.backed_up_at)
-    tell(f"{len(asked)} orders that the books hold are asked about")
-    while await janitor.sweep():
+    asked, refunds = await _ask_again(under_way.backed_up_at)
+    tell(f"{len(asked)} orders and {refunds} refunds that the books hold are asked about")
+    while await janitor.sweep() + await sweep_refunds():
         tell("… still asking")
     await read_bills(tell)
     return await _report(UUID(str(under_way.id)), asked)
 
 
 @unit_of_work
-async def _ask_again(backed_up_at: datetime) -> Sequence[UUID]:
-    """Whatever is decided by asking WeChat gets its next look now. Everything with a ``next_check_at`` of the
-    island belongs here."""
-    states = [state.value for state in UNDECIDED]
-    found = await rows(_ASK_AGAIN, clock.now(), states, backed_up_at - janitor.GIVEN_UP_AFTER)
-    return [UUID(str(one["id"])) for one in found]
+async def _ask_again(backed_up_at: datetime) -> tuple[Sequence[UUID], int]:
+    """Whatever is decided by asking WeChat gets its next look now: the attempts, and how many refunds. Everything of
+    the island with a ``next_check_at`` that WeChat answers belongs here."""
+    now, states = clock.now(), [state.value for state in UNDECIDED]
+    attempts = await rows(_ASK_AGAIN, now, states, backed_up_at - janitor.GIVEN_UP_AFTER)
+    refunds = await rows(_ASK_REFUNDS_AGAIN, now, [state.value for state in UNDECIDED_REFUND])
+    return [UUID(str(one["id"])) for one in attempts], len(refunds)
 
 
 async def read_bills(tell: Tell = _silent) -> int:
@@ -213,12 +223,16 @@ async def _compare(account: MerchantAccount, day: CatchUpDay, bill: TradeBill) -
         some = lines[start : start + _LINES_AT_ONCE]
         found = await rows(_KNOWN, account.id, [line.out_trade_no for line in some])
         known = {one["out_trade_no"]: one for one in found}
+        found = await rows(_KNOWN_REFUNDS, account.id, [line.out_refund_no for line in some if line.out_refund_no])
+        refunds = {one["out_refund_no"]: one for one in found}
         for line in some:
-            attempt = known.get(line.out_trade_no)
-            if attempt is None or line.refund_id is not None:
+            attempt, refund = known.get(line.out_trade_no), refunds.get(line.out_refund_no)
+            if (attempt if line.refund_id is None else refund) is None:
                 missing += 1
                 await _open_case(account, day.bill_on, line, attempt, UUID(only["id"]) if only else None)
-            elif AttemptState(attempt["state"]) not in (AttemptState.PAID, AttemptState.SUSPENDED):
+            elif refund is not None and refund["state"] != RefundAttemptState.SUCCEEDED:
+                await check_refund(refund["id"])
+            elif refund is None and attempt is not None and attempt["state"] not in _HAS_THE_MONEY:
                 await janitor.check_attempt(attempt["id"])
     return missing
 
@@ -227,9 +241,16 @@ async def _compare(account: MerchantAccount, day: CatchUpDay, bill: TradeBill) -
 async def _open_case(
     account: MerchantAccount, bill_on: date, line: TradeLine, attempt: dict[str, Any] | None, community_id: UUID | None
 ) -> None:
-    """One case a line, however often the bill is read. These books refund nothing themselves, so every refund in a
-    bill is one that they do not know."""
+    """One case a line, however often the bill is read. A refund that a notice made a case of has it already."""
     number = line.refund_id or line.transaction_id
+    if (
+        attempt
+        and line.out_refund_no
+        and await Discrepancy.exists(
+            kind=DiscrepancyKind.FOREIGN_REFUND, source_id=foreign_source(attempt["id"], line.out_refund_no)
+        )
+    ):
+        return
     facts = {
         "line": "refund" if line.refund_id else "payment",
         "bill_on": bill_on.isoformat(),

@@ -21,7 +21,7 @@ from server.postgres_home import CannotRun
 from services.seal_check import check_seals
 
 # True only once the worker and WeChat have been heard: right after a restore they tell what is still to be done.
-WAITING = frozenset({"L13", "L14"})
+WAITING = frozenset({"L13", "L14", "L16", "L17"})
 APPEND_ONLY = ("entries", "allocations", "receipts", "audits", "seals")
 
 _HOLDS = """

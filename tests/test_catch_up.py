@@ -18,6 +18,7 @@ from models.unit_of_work import unit_of_work
 from payments import merchant
 from payments.gateways.base import OutcomeUnknown
 from tests.conftest import Drain, SandboxControl
+from tests.surplus_home import states, surplus_home
 from tests.wechat_bills import BillDesk, Line, of_orders, tomorrow_at
 from tests.world import Home, World
 
@@ -201,3 +202,52 @@ async def test_a_second_restore_widens_what_is_under_way(world: World, sandbox: 
     assert await payments.begin_catch_up(clock.now()) == first
     assert (await CatchUp.get()).backed_up_at == earlier
     assert await CatchUpDay.all().count() == days + 2
+
+
+# --- refunds, and the sandbox's own bills ---------------------------------------------------------------------------
+
+
+async def test_a_refund_that_succeeded_meanwhile_is_settled_and_is_no_case(
+    world: World, sandbox: SandboxControl, drain: Drain, books: Any
+) -> None:
+    surplus = await surplus_home(world, sandbox, drain)
+    await sandbox.fault("refund_outcome", outcome="PROCESSING")
+    await sandbox.fault("lost", of="refund")
+    since = clock.now()
+    await surplus.send_back()
+    await surplus.decide("SUCCESS")
+    assert await states() == ("processing", "accepted")
+
+    await payments.begin_catch_up(since)
+    told: list[str] = []
+    report = await payments.catch_up(told.append)
+    assert told[0] == "0 orders and 1 refunds that the books hold are asked about"
+    assert await states() == ("refunded", "succeeded")
+    with clock.travel_to(tomorrow_at(10, 30)):
+        report = await payments.catch_up(told.append)
+    assert report is not None and report.only_at_wechat == 0
+    assert told[-1].endswith(" lines, 0 that the books do not know") and " 0 lines" not in told[-1]
+    assert await Discrepancy.filter(kind="only_at_wechat").count() == 0
+    await drain()
+
+
+async def test_a_refund_made_by_hand_is_one_case_with_its_notice_or_without(
+    world: World, sandbox: SandboxControl, drain: Drain, books: Any
+) -> None:
+    surplus = await surplus_home(world, sandbox, drain)
+    since = clock.now()
+    url = merchant.settings().notify_url("refund", surplus.home.company.merchant.id)
+    for amount_fen, notify in ((300, {"notify_url": url}), (400, {})):
+        made = await sandbox.post(
+            "/sandbox/refunds", {"out_trade_no": surplus.out_trade_no, "amount_fen": amount_fen, **notify}
+        )
+        assert made.status_code == 200, made.text
+    await sandbox.post("/sandbox/clock", {"advance_s": 3})
+    await surplus.noticed()
+    await payments.begin_catch_up(since)
+    with clock.travel_to(tomorrow_at(10, 30)):
+        report = await payments.catch_up()
+    assert report is not None and report.only_at_wechat == 2
+    found = {case.amount_fen: str(case.kind) for case in await Discrepancy.exclude(kind="surplus")}
+    assert found == {300: "foreign_refund", 400: "only_at_wechat"}
+    assert {str(case.payment_id) for case in await Discrepancy.all()} == {surplus.payment_id}
