@@ -8,6 +8,7 @@ from payments.bill import NewBill, NewLine, issue_bill_tx, publish_bill_tx, void
 from payments.bill_batch import issue_bills_tx
 from payments.callback import MAX_BYTES as MAX_NOTIFICATION_BYTES
 from payments.callback import receive
+from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bills
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
 from payments.errors import (
@@ -52,6 +53,7 @@ __all__ = [
     "BillOfAnother",
     "BillVoided",
     "BillsNeedSeparatePayments",
+    "CatchUpReport",
     "LinesDoNotAddUp",
     "NewBill",
     "NewLine",
@@ -73,7 +75,9 @@ __all__ = [
     "Violation",
     "WechatRefused",
     "WechatUnavailable",
+    "begin_catch_up",
     "cancel_refund",
+    "catch_up",
     "check_attempt",
     "check_refund",
     "close",
@@ -86,6 +90,7 @@ __all__ = [
     "open_payment",
     "pay_group",
     "publish_bill_tx",
+    "read_bills",
     "receive",
     "retry_refund",
     "return_surplus_tx",

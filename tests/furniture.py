@@ -13,7 +13,7 @@ TODAY = date(2026, 11, 2)
 _SPACE = uuid.UUID("6f0c5a3e-0000-4000-8000-000000000000")
 _FILLERS: dict[str, Any] = {
     "int2": 1, "int4": 1, "int8": 1, "timestamptz": NOW, "date": TODAY, "numeric": Decimal(1), "bool": False,
-    "jsonb": "{}", "text": "x", "varchar": "x",
+    "jsonb": "{}", "text": "x", "varchar": "x", "bytea": b"x",
 }  # fmt: skip
 
 _COLUMNS = """
@@ -105,6 +105,14 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "exports", id=own("queued export"), **org, resident_id=own("resident"), state="queued", parts=1,
                  next_check_at=NOW)  # fmt: skip
     await insert(owner, "audits", **org, **here, act="test")
+    await insert(owner, "seals", scope=f"scope {number}", version=1, first_row=1, last_row=1, digest="0" * 64,
+                 previous_digest=str(number) * 64, row_count=1, outline=b"0123456789ab")  # fmt: skip
+    await insert(owner, "catch_ups", id=own("catch-up"), backed_up_at=NOW, begun_at=NOW,
+                 finished_at=None if number == 1 else NOW)  # fmt: skip
+    await insert(owner, "catch_up_days", id=own("catch-up day"), catch_up_id=own("catch-up"), state="read",
+                 merchant_account_id=own("merchant"), bill_on=TODAY, line_count=1, missing_count=1)  # fmt: skip
+    await insert(owner, "catch_up_days", id=own("waiting day"), catch_up_id=own("catch-up"), state="waiting",
+                 merchant_account_id=own("merchant"), bill_on=date(2026, 11, 1), next_check_at=NOW)  # fmt: skip
     await insert(owner, "idempotency_keys", id=own("idempotency"), actor=f"staff:{number}")
 
 
@@ -173,6 +181,7 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "messages", id=own("message"), **org, **here, resident_id=own("resident"),
                  kind="payment_received", state="queued", next_check_at=NOW)  # fmt: skip
     await insert(owner, "discrepancies", id=own("case"), **org, **here, kind="surplus", payment_id=own("payment"),
-                 state="resolved", resolved_at=NOW, resolution="x", resolved_by_staff_id=own("staff"))  # fmt: skip
+                 merchant_account_id=merchant, state="resolved", resolved_at=NOW, resolution="x",
+                 resolved_by_staff_id=own("staff"))  # fmt: skip
     await insert(owner, "notifications", id=own("notification"), merchant_account_id=merchant,
                  kind="payment", outcome="applied", noticed_at=NOW)  # fmt: skip

@@ -114,6 +114,13 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
         ["state = 'void'", "state = 'void', voided_at = now()", "voided_at = now(), void_reason = 'x'"],
     ),
     "bills_state_check": ("bills", "bill", ["state = 'lost'", "state = ''"]),
+    "catch_up_days_check": (
+        "catch_up_days", "catch-up day", ["next_check_at = now()", "state = 'waiting', line_count = NULL"],
+    ),
+    "catch_up_days_check1": ("catch_up_days", "catch-up day", ["line_count = NULL", "missing_count = NULL"]),
+    "catch_up_days_check2": ("catch_up_days", "catch-up day", ["missing_count = 2", "missing_count = -1"]),
+    "catch_up_days_state_check": ("catch_up_days", "catch-up day", ["state = 'lost'"]),
+    "catch_ups_check": ("catch_ups", "catch-up", ["finished_at = begun_at - interval '1 second'"]),
     "communities_payment_minutes_check": ("communities", "community", ["payment_minutes = 1", "payment_minutes = 111"]),
     "customers_check": ("customers", "customer", ["phone_index = NULL", "phone_cipher = NULL"]),
     "consents_channel_check": ("consents", "consent", ["channel = 'app'", "staff_id = NULL"]),
@@ -124,6 +131,10 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     ),
     "discrepancies_amount_fen_check": ("discrepancies", "case", ["amount_fen = 0"]),
     "discrepancies_check": ("discrepancies", "case", ["resolved_at = NULL", "resolution = NULL", "state = 'open'"]),
+    "discrepancies_check1": (
+        "discrepancies", "case", ["payment_id = NULL, merchant_account_id = NULL"],
+    ),
+    "discrepancies_check2": ("discrepancies", "case", ["community_id = NULL"]),
     "entries_amount_fen_check": ("entries", "", ["amount_fen = 0", "amount_fen = -1"]),
     "entries_check": ("entries", "", ["credit_account_id = debit_account_id"]),
     "entries_check1": ("entries", "", ["posted_on = posted_on + 1", "posted_at = '2026-11-02T16:00:00Z'"]),
@@ -236,6 +247,11 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     ),
     "residents_check": ("residents", "resident", ["phone_index = NULL", "phone_cipher = NULL"]),
     "rooms_area_m2_check": ("rooms", "room", ["area_m2 = -0.01"]),
+    "seals_check": ("seals", "", ["first_row = 0", "first_row = 2", "last_row = 0"]),
+    "seals_check1": ("seals", "", ["row_count = 2", "row_count = 0, outline = ''", "outline = ''"]),
+    "seals_digest_check": ("seals", "", ["digest = ''", "digest = repeat('A', 64)", "digest = repeat('a', 63)"]),
+    "seals_previous_digest_check": ("seals", "", ["previous_digest = repeat('g', 64)", "previous_digest = '0'"]),
+    "seals_version_check": ("seals", "", ["version = 0"]),
     "sessions_check": (
         "sessions", "session", ["resident_id = NULL", "app_id = NULL", "kind = 'staff'", "kind = 'system'"],
     ),
@@ -280,6 +296,7 @@ UNIQUE = {
     "accounts_one": ("legal_entity_id, community_id, kind, holder_id", "nulls equal"),
     "bills_one_live": ("community_id, subject_kind, subject_id, purpose", "((state)::text <> 'void'::text)"),
     "buildings_name": ("community_id, name", ""),
+    "catch_ups_one_under_way": ("finished_at", "(finished_at IS NULL)"),
     "communities_code": ("organization_id, code", ""),
     "exports_one_queued": ("resident_id", "((state)::text = 'queued'::text)"),
     "legal_entities_name": ("organization_id, name", ""),
@@ -298,6 +315,7 @@ UNIQUE = {
     "policies_number": ("organization_id, kind, number", ""),
     "receipt_files_one": ("receipt_id, format, masked, print_id, template_version", "nulls equal"),
     "receipts_payment_id_key": ("payment_id", ""),
+    "receipts_serial": ("serial", ""),
     "refund_attempts_number": ("merchant_account_id, out_refund_no", ""),
     "refund_attempts_one_live": ("refund_id", "((state)::text <> 'closed'::text)"),
     "refunds_one_of_surplus": (
@@ -312,6 +330,7 @@ UNIQUE = {
     "uid_allocations_payment_3fdb7b": ("payment_id, bill_line_id", ""),
     "uid_bill_import_communi_aea6d2": ("community_id, file_sha256", ""),
     "uid_bill_lines_bill_id_703525": ("bill_id, position", ""),
+    "uid_catch_up_da_catch_u_616ba6": ("catch_up_id, merchant_account_id, bill_on", ""),
     "uid_discrepanci_kind_7c2f7e": ("kind, source_id", ""),
     "uid_entries_kind_a44369": ("kind, source_id, leg", ""),
     "uid_fee_items_communi_354474": ("community_id, name", ""),
@@ -325,6 +344,8 @@ UNIQUE = {
     "uid_receipt_pri_receipt_b453a4": ("receipt_id, copy_number", ""),
     "uid_receipts_legal_e_aa5043": ("legal_entity_id, community_id, year, sequence", ""),
     "uid_refund_atte_mchid_943b2c": ("mchid, out_refund_no", ""),
+    "uid_seals_scope_193785": ("scope, first_row", ""),
+    "uid_seals_scope_f9e77b": ("scope, previous_digest", ""),
     "uid_wechat_iden_app_id_da3482": ("app_id, openid", ""),
     "uid_wechat_pay__merchan_841c01": ("merchant_account_id, serial", ""),
     "uid_wechat_push_app_id_59fc4e": ("app_id, dedupe_key", ""),
@@ -505,7 +526,7 @@ RESTRICT = asyncpg.RestrictViolationError
 
 @pytest.mark.parametrize(
     "table",
-    ["entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals"],
+    ["entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals"],
 )
 async def test_what_was_written_stays_for_the_owner_too(room_to_break: asyncpg.Connection, table: str) -> None:
     for column in await room_to_break.fetch(
@@ -676,7 +697,7 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 # --- the application's role -----------------------------------------------------------------------------------------
 
 APPEND_ONLY = {
-    "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals",
+    "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals",
 }  # fmt: skip
 MAY_DELETE = {
     "idempotency_keys", "process_reports", "receipt_files", "sessions", "staff_roles", "wechat_identities",
@@ -724,6 +745,7 @@ async def test_the_application_is_connected_as_that_role_and_refused(database: D
     assert await rows("SELECT current_user::text AS role") == [{"role": "linli_app"}]
     of_company = {"policies", "consents", "reveals"}
     walls = {table: "organization_id" if table in of_company else "community_id" for table in APPEND_ONLY}
+    walls["seals"] = "scope"
     attempts = [f"UPDATE {table} SET {wall} = {wall}" for table, wall in walls.items()]
     attempts += [
         f"DELETE FROM {table}" for table in (*APPEND_ONLY, "bills", "payments", "payment_attempts", "accounts")

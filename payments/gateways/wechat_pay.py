@@ -8,10 +8,10 @@ Source of the protocol: pay.weixin.qq.com/doc/v3/merchant/4012365336 (signing), 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
@@ -40,8 +40,10 @@ from payments.gateways.base import (
     PaidFact,
     PhoneOrder,
     RefundFact,
+    TradeBill,
     TradeState,
 )
+from payments.gateways.wechat_bill import fetch_trade_bill
 from payments.gateways.wechat_refund import refund_fact
 
 # Production speaks to these and to nothing else; a row or a setting cannot add one.
@@ -164,10 +166,38 @@ class WechatPay:
         signature = rsa_sign(self._keys.private_key, pay_sign_message(appid, timestamp, nonce, package))
         return PhoneOrder(appid, timestamp, nonce, package, "RSA", signature)
 
+    async def trade_bill(self, bill_on: date) -> TradeBill:
+        return await fetch_trade_bill(self, bill_on, self._keys.sub_mchid)
+
+    async def get(self, target: str) -> dict[str, Any]:
+        """A signed GET; the verified answer."""
+        return await self._call("bill", "GET", target, b"")
+
+    async def download(self, url: str, max_bytes: int) -> bytes:
+        """The file that an answer pointed to, from WeChat's own address only. Not signed: compare its hash."""
+        parts = urlsplit(url)
+        if f"{parts.scheme}://{parts.netloc}" not in (self._base_url, *PRODUCTION_HOSTS):
+            raise OutcomeUnknown("DOWNLOAD_ADDRESS")
+        target, content = f"{parts.path}?{parts.query}", bytearray()
+        _require_outside()
+        try:
+            async with self._http.stream(
+                "GET", self._base_url + target, headers=self._headers("GET", target, b""), timeout=_TIMEOUT
+            ) as response:
+                if response.status_code >= 300:
+                    await response.aread()
+                    raise _refusal(response)
+                async for piece in response.aiter_bytes():
+                    content += piece
+                    if len(content) > max_bytes:
+                        raise OutcomeUnknown("DOWNLOAD_TOO_LARGE")
+        except httpx.HTTPError as error:
+            raise OutcomeUnknown("NO_ANSWER", type(error).__name__) from error
+        return bytes(content)
+
     async def _call(self, operation: str, method: str, target: str, body: bytes) -> dict[str, Any]:
         """One signed call, repeated identically a bounded number of times while its outcome stays unknown."""
-        if inside_unit_of_work():
-            raise RuntimeError("WeChat is never called inside a transaction: it would hold locks for seconds")
+        _require_outside()
         for attempt in range(1, self._tries + 1):
             with CallTimer(operation) as timer:
                 try:
@@ -292,6 +322,11 @@ def jsapi_request(keys: MerchantKeys, *, appid: str, sub_appid: str | None, open
     return _dump({"appid": appid, "mchid": keys.mchid} | common | {"payer": {"openid": openid}})
 
 
+def _require_outside() -> None:
+    if inside_unit_of_work():
+        raise RuntimeError("WeChat is never called inside a transaction: it would hold locks for seconds")
+
+
 def _note_clock(response: httpx.Response) -> None:
     """WeChat's time, from an answer of any kind: a clock of ours that is wrong makes every answer unbelievable, so
     whether it verifies must not matter here. Only an alarm hangs on it."""
@@ -300,10 +335,10 @@ def _note_clock(response: httpx.Response) -> None:
         LATELY.note_clock(clock.unix_s() - int(told))
         return
     try:
-        date = parsedate_to_datetime(response.headers.get("date", ""))
+        told_at = parsedate_to_datetime(response.headers.get("date", ""))
     except ValueError:
         return
-    LATELY.note_clock((clock.now() - date.replace(tzinfo=date.tzinfo or UTC)).total_seconds())
+    LATELY.note_clock((clock.now() - told_at.replace(tzinfo=told_at.tzinfo or UTC)).total_seconds())
 
 
 def _refusal(response: httpx.Response) -> GatewayRefused | OutcomeUnknown:
