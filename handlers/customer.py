@@ -11,6 +11,7 @@ from kit.errors import NotFound, NotPermitted
 from kit.paging import DEFAULT_LIMIT, MAX_LIMIT
 from models.customer import Customer, CustomerKind
 from services import customer as service
+from services import rate_limit
 from services.phone import PhoneNotValid
 
 TAG = "业主客户 customers"
@@ -81,6 +82,7 @@ async def list_customers(call: Call) -> PageOut[CustomerOut]:
 
 @route("POST", "/api/v1/staff/customers/search", who=Who.STAFF, tag=TAG, summary="按手机号或姓名查找客户",
        body=CustomerSearchIn, response=PageOut[CustomerOut],
+       limits=(rate_limit.SEARCH_CUSTOMER,),
        refusals=(NotPermitted, PhoneNotValid, service.SearchEmpty))  # fmt: skip
 async def search_customers(call: Call) -> PageOut[CustomerOut]:
     body = call.body

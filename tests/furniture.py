@@ -85,6 +85,9 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
                  app_id=own("app"), token_hash=f"resident {number}")  # fmt: skip
     await insert(owner, "sessions", id=own("staff session"), **org, kind="staff", staff_id=own("staff"),
                  token_hash=f"staff {number}")  # fmt: skip
+    await insert(owner, "second_factors", id=own("second factor"), **org, staff_id=own("staff"), confirmed_at=NOW,
+                 last_step=1)  # fmt: skip
+    await insert(owner, "recovery_codes", id=own("recovery code"), **org, staff_id=own("staff"))
     await insert(owner, "occupancies", id=own("occupancy"), **org, **here, room_id=own("room"), kind="owner",
                  customer_id=own("customer"), resident_id=own("resident"), claimed_at=NOW,
                  invited_by_resident_id=own("resident"))  # fmt: skip
@@ -93,6 +96,7 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
                  decided_by_staff_id=own("staff"), occupancy_id=own("occupancy"))  # fmt: skip
     await insert(owner, "occupancy_requests", id=own("pending request"), **asked, state="pending")
     await insert(owner, "audits", **org, **here, act="test")
+    await insert(owner, "rate_limits", key=f"limit {number}")
     await insert(owner, "idempotency_keys", id=own("idempotency"), actor=f"staff:{number}")
 
 

@@ -132,6 +132,9 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
         ["decided_at = NULL", "occupancy_id = NULL", "state = 'pending'", "state = 'withdrawn'", "state = 'rejected'",
          "state = 'x'"],
     ),
+    "organizations_second_factor_roles_check": (
+        "organizations", "organization", ["second_factor_roles = '{}'", "second_factor_roles = 'null'"],
+    ),
     "payment_attempts_amount_fen_check": (
         "payment_attempts", "attempt", ["amount_fen = 0", "amount_fen = 10000000000001"],
     ),
@@ -229,6 +232,8 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "shipping_uploads_check1": (
         "shipping_uploads", "upload", ["state = 'uploaded', next_check_at = NULL", "uploaded_at = now()"],
     ),
+    "second_factors_check": ("second_factors", "second factor", ["confirmed_at = NULL", "last_step = NULL"]),
+    "sessions_check1": ("sessions", "session", ["second_factor_at = now()"]),
     "staff_roles_role_check": ("staff_roles", "role", ["role = 'owner'", "role = 'family'", "role = 'tenant'"]),
     "wechat_apps_check": ("wechat_apps", "app", ["push_token_cipher = 'x'", "push_key_cipher = 'x'"]),
 }  # fmt: skip
@@ -285,6 +290,7 @@ UNIQUE = {
     "refunds_one_of_surplus": (
         "payment_id", "(((kind)::text = 'surplus'::text) AND ((state)::text <> 'cancelled'::text))"),
     "rooms_name": ("community_id, name", ""),
+    "second_factors_staff_id_key": ("staff_id", ""),
     "sessions_token_hash_key": ("token_hash", ""),
     "shipping_uploads_payment_id_key": ("payment_id", ""),
     "staff_roles_one": ("staff_id, community_id, role", "nulls equal"),
@@ -307,6 +313,7 @@ UNIQUE = {
     "uid_receipt_pri_receipt_b453a4": ("receipt_id, copy_number", ""),
     "uid_receipts_legal_e_aa5043": ("legal_entity_id, community_id, year, sequence", ""),
     "uid_refund_atte_mchid_943b2c": ("mchid, out_refund_no", ""),
+    "uid_recovery_co_staff_i_bc4504": ("staff_id, code_index", ""),
     "uid_wechat_iden_app_id_da3482": ("app_id, openid", ""),
     "uid_wechat_pay__merchan_841c01": ("merchant_account_id, serial", ""),
     "uid_wechat_push_app_id_59fc4e": ("app_id, dedupe_key", ""),
@@ -645,7 +652,10 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 # --- the application's role -----------------------------------------------------------------------------------------
 
 APPEND_ONLY = {"entries", "allocations", "audits", "receipts", "receipt_prints"}
-MAY_DELETE = {"idempotency_keys", "process_reports", "receipt_files", "sessions", "staff_roles", "wechat_pushes"}
+MAY_DELETE = {
+    "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors", "sessions",
+    "staff_roles", "wechat_pushes",
+}  # fmt: skip
 
 
 async def test_the_application_may_do_no_more_than_it_must(furnished: asyncpg.Connection) -> None:
