@@ -27,14 +27,14 @@ _LOOK = "SELECT full_at FROM rate_limits WHERE key = $1"
 _PRUNE = """
 DELETE FROM rate_limits WHERE key IN (SELECT key FROM rate_limits WHERE full_at < $1 LIMIT 10000) RETURNING key
 """
-# Lua writes a large number in short as 1.7e+15; %.0f writes every digit.
+# Lua would write a large number in short; %.0f writes every digit. A minute more than it says, for clocks that differ.
 _TAKE_IN_REDIS = """
 local now, step, within = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local full = tonumber(redis.call('GET', KEYS[1]) or now)
 if full < now or full > now + within then full = now end
 full = full + step
 if full > now + within then return full - within - now end
-redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', full - now)
+redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', full - now + 60000)
 return 0
 """
 

@@ -653,8 +653,8 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 
 APPEND_ONLY = {"entries", "allocations", "audits", "receipts", "receipt_prints"}
 MAY_DELETE = {
-    "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors", "sessions",
-    "staff_roles", "wechat_pushes",
+    "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors",
+    "sessions", "staff_roles", "wechat_pushes",
 }  # fmt: skip
 
 
