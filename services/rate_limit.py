@@ -80,8 +80,8 @@ class TooManyRequests(Refusal):
 
     def sentence(self, language: str) -> str:
         """The sentence with the wait in words."""
-        words = _in_words(self.retry_after_s or 1, language)
-        return (self.en if language == "en" else self.zh).format(wait=words)
+        words = {"wait": _in_words(self.retry_after_s or 1, language)}
+        return (self.en if language == "en" else self.zh).format_map(words | self.facts)
 
 
 _WORDS = {"zh": ("{}秒", "{}分钟", "{}小时"), "en": ("{} s", "{} min", "{} h")}
