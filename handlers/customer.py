@@ -13,6 +13,7 @@ from kit.paging import DEFAULT_LIMIT, MAX_LIMIT
 from models.customer import Customer, CustomerKind
 from services import customer as service
 from services import customer_forget as forget_service
+from services import rate_limit
 from services.customer_forget import CustomerStillNeeded
 from services.phone import PhoneNotValid
 
@@ -84,6 +85,7 @@ async def list_customers(call: Call) -> PageOut[CustomerOut]:
 
 @route("POST", "/api/v1/staff/customers/search", who=Who.STAFF, tag=TAG, summary="按手机号或姓名查找客户",
        body=CustomerSearchIn, response=PageOut[CustomerOut],
+       limits=(rate_limit.SEARCH_CUSTOMER,),
        refusals=(NotPermitted, PhoneNotValid, service.SearchEmpty))  # fmt: skip
 async def search_customers(call: Call) -> PageOut[CustomerOut]:
     body = call.body

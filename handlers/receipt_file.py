@@ -6,10 +6,12 @@ from uuid import UUID
 from handlers.route import Body, Call, Id, Out, PageOut, PageQuery, Query, Reply, Who, route
 from kit.errors import NotPermitted
 from models.receipt import ReceiptFile, ReceiptFormat, ReceiptPrint
+from services import rate_limit
 from services import receipt_file as service
 
 TAG = "收据 receipts"
-_PDF = {"tag": TAG, "content_type": "application/pdf", "waits": True, "refusals": (service.ReceiptFileNotMade,)}
+_PDF = {"tag": TAG, "content_type": "application/pdf", "waits": True, "limits": (rate_limit.READ_RECEIPT_FILE,),
+        "refusals": (service.ReceiptFileNotMade,)}  # fmt: skip
 
 
 class ReceiptFileQuery(Query):

@@ -17,6 +17,7 @@ from kit.ids import parse_id
 from kit.money import MAX_FEN
 from kit.paging import DEFAULT_LIMIT, MAX_LIMIT
 from models.access import Actor
+from services.rate_limit import Limit
 
 Item = TypeVar("Item")
 
@@ -82,6 +83,7 @@ class Call:
     path: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     raw: bytes = b""
+    address: str = ""  # from where it comes, as far as limits go (server/address.py)
     language: str = "zh"
 
     def id(self, name: str) -> UUID:
@@ -129,6 +131,8 @@ class Route:
     content_type: str = "application/json"  # of the answer
     waits: bool = False  # may answer 202 with Retry-After until what was asked for is made
     description: str = ""
+    limits: Sequence[Limit] = ()  # counted in this order; the first that is used up refuses
+    enrolling: bool = False  # open to staff who still have to set their second factor up
 
 
 _ROUTES: dict[tuple[str, str], Route] = {}

@@ -23,6 +23,7 @@ def _of_staff(role: Role) -> Role:
     return role
 
 
+StaffRole = Annotated[Role, AfterValidator(_of_staff)]
 Password = Annotated[str, Field(min_length=8, max_length=128, description="至少8位")]
 Username = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{2,63}$")]
 
@@ -31,7 +32,7 @@ class StaffRoleIn(Body):
     """A role in one community; without ``community_id`` in all of the organization."""
 
     community_id: str | None = None
-    role: Annotated[Role, AfterValidator(_of_staff)]
+    role: StaffRole
 
 
 class StaffRoleOut(Out):

@@ -5,7 +5,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -138,6 +138,8 @@ class Actor:
     occupancies: tuple[ActorOccupancy, ...] = ()
     customer_ids: frozenset[UUID] = frozenset()
     asked_by: str = ""
+    second_factor_at: datetime | None = None  # when the session last gave a code; None without a second factor
+    enrolment_needed: bool = False  # one of the roles needs a second factor that is not set up yet
 
     @property
     def is_staff(self) -> bool:

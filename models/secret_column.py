@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from models.customer import ID_NUMBER_CONTEXT, PHONE_CONTEXT
 from models.export import CONTENT_CONTEXT
 from models.merchant_account import APIV3_KEY_CONTEXT, PRIVATE_KEY_CONTEXT
+from models.second_factor import SECRET_CONTEXT as SECOND_FACTOR_CONTEXT
 from models.wechat_app import PUSH_KEY_CONTEXT, PUSH_TOKEN_CONTEXT, SECRET_CONTEXT, TOKEN_CONTEXT
 from models.wechat_push import BODY_CONTEXT
 
@@ -36,5 +37,6 @@ SECRET_COLUMNS = (
     SecretColumn("wechat_apps", "push_key_cipher", PUSH_KEY_CONTEXT),
     SecretColumn("wechat_pushes", "body_cipher", BODY_CONTEXT),
     SecretColumn("wechat_tokens", "token_cipher", TOKEN_CONTEXT, key="app_id"),
+    SecretColumn("second_factors", "secret_cipher", SECOND_FACTOR_CONTEXT),
     SecretColumn("exports", "content_cipher", CONTENT_CONTEXT, batch=10),
 )

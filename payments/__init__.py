@@ -35,7 +35,7 @@ from payments.errors import (
 )
 from payments.gateways.base import PaidFact
 from payments.janitor import check_attempt, close_payment, sweep
-from payments.merchant import PaymentSettings, close, configure
+from payments.merchant import PaymentSettings, close, configure, forget_keys, keys_changed_tx
 from payments.receipt import issue_receipt
 from payments.refund import cancel_refund, retry_refund, submit_refund
 from payments.refund_janitor import check_refund, sweep_refunds
@@ -83,10 +83,12 @@ __all__ = [
     "close",
     "close_payment",
     "configure",
+    "forget_keys",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
     "keep_surplus_tx",
+    "keys_changed_tx",
     "open_payment",
     "pay_group",
     "publish_bill_tx",

@@ -27,6 +27,8 @@ organization = typer.Typer(help="Property companies.", no_args_is_help=True)
 app.add_typer(organization, name="organization")
 keys = typer.Typer(help="Keys of phones, ID numbers and merchant secrets (docs/privacy.md).", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+staff = typer.Typer(help="Accounts of staff.", no_args_is_help=True)
+app.add_typer(staff, name="staff")
 
 
 def fail(sentence: str) -> NoReturn:
@@ -366,6 +368,23 @@ def rotate_keys() -> None:
         typer.echo(f"unreadable: {one}")
     if unreadable:
         fail(f"no key of LINLI_FIELD_KEYS opens {len(unreadable)} values; keep every key until they are mended")
+
+
+@staff.command("reset-second-factor")
+def reset_second_factor(username: Annotated[str, typer.Argument(help="Whose phone is lost.")]) -> None:
+    """Take the second factor of an account away: for a company's only manager, who has no other manager to ask."""
+    from kit.errors import Refusal
+    from models.access import system_actor
+    from services.second_factor import reset_second_factor_of as reset
+
+    async def work() -> None:
+        await reset(system_actor("linli staff reset-second-factor"), username)
+
+    try:
+        in_database(work)
+    except Refusal as refusal:
+        fail(refusal.sentence("en"))
+    typer.echo(f"{username} signs in with the password alone now; every session of the account is over")
 
 
 def main() -> None:

@@ -21,10 +21,12 @@ from models.audit import request_id
 from models.metric import count_request
 from models.pool import DatabaseBusy, urgent
 from models.unit_of_work import finish
+from server.address import origin
 from server.problem import invalid_input, problem
-from services import idempotency
+from services import idempotency, rate_limit
 from services.health import is_leaving
-from services.session import authenticate
+from services.rate_limit import Limit, Per
+from services.session import SecondFactorRequired, authenticate
 
 log = structlog.get_logger()
 
@@ -156,11 +158,24 @@ async def _answer(route: Route, request: Request, path: Mapping[str, str]) -> HT
         path=path,
         headers={name.lower(): value for name, value in request.headers.items()},
         raw=request.body,
+        address=origin(request.ip, request.headers.getall("x-forwarded-for", []), request.app.ctx.trusted_proxies),
         language=language_of(request),
     )
+    for limit in route.limits:
+        await rate_limit.take(limit, _subject(limit, call))
     if route.replay is None:
         return render(route, await route.handler(call))
     return render(route, await _once(route, call, path, request))
+
+
+def _subject(limit: Limit, call: Call) -> str:
+    """Who shares the limit that a route is declared with."""
+    if limit.per is Per.ADDRESS:
+        return call.address
+    if limit.per is Per.ACCOUNT:
+        return str(call.body.username).lower()
+    assert limit.per is Per.CALLER, f"{limit.name} is not for a route"
+    return call.actor.label()
 
 
 async def _guard(route: Route, request: Request) -> Actor:
@@ -172,6 +187,8 @@ async def _guard(route: Route, request: Request) -> Actor:
     actor = await authenticate(token.strip())
     if actor.kind not in _ALLOWED[route.who]:
         raise NotFound()  # the other side's routes do not exist for this one
+    if actor.enrolment_needed and not route.enrolling:
+        raise SecondFactorRequired()
     return actor
 
 

@@ -6,12 +6,13 @@ import os
 import secrets
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kit.crypto import Keyring
+from server.address import Network, read_networks
 from server.postgres_home import private_folder
 
 PRODUCTION_MINI_PROGRAM_BASE = "https://api.weixin.qq.com"
@@ -62,11 +63,30 @@ class Settings(BaseSettings):
         alias="LINLI_METRICS_PORT",
         description="Where this process answers /metrics; none: nowhere",
     )
+    redis_url: SecretStr | None = Field(
+        None, alias="REDIS_URL", description="redis://…, needed as soon as more than one API process serves"
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (), alias="LINLI_TRUSTED_PROXIES", description="networks whose X-Forwarded-For is believed: 10.0.0.0/8,::1"
+    )
+    rate_limits: Literal["on", "off"] = Field("on", alias="LINLI_RATE_LIMITS", description="off: dev only, under load")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LINLI_LOG_LEVEL")
 
     @property
     def dev(self) -> bool:
         return self.env == "dev"
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, given: object) -> object:
+        return read_networks(given) if isinstance(given, str) else given
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None and not given.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("REDIS_URL must begin with redis://, rediss:// or unix://")
+        return given
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:
@@ -74,11 +94,17 @@ class Settings(BaseSettings):
             return self
         if self.wechat_pay_base or self.wechat_api_base:
             raise ValueError("LINLI_WECHAT_PAY_BASE and LINLI_WECHAT_API_BASE are for LINLI_ENV=dev only")
+        if self.rate_limits == "off":
+            raise ValueError("LINLI_RATE_LIMITS=off is for LINLI_ENV=dev only")
         return self
 
     def draining_s(self) -> int:
         """How long an API process that was asked to end goes on taking requests while it says that it is not ready."""
         return self.drain_s if self.drain_s is not None else 0 if self.dev else 5
+
+    def redis(self) -> str | None:
+        """The address of Redis, if there is one."""
+        return self.redis_url.get_secret_value() if self.redis_url else None
 
     def callback_base(self) -> str:
         """Where WeChat finds us, without a trailing slash."""

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from cryptography.x509 import load_pem_x509_certificate
 
+import payments
 from kit.crypto import load_private_key, load_public_key
 from kit.errors import InvalidInput, Refusal
 from kit.paging import Page
@@ -159,17 +160,20 @@ async def _create(actor: Actor, new: NewMerchantAccount) -> MerchantAccountView:
 
 
 async def add_wechat_pay_key(actor: Actor, account_id: UUID, key: NewWechatPayKey) -> WechatPayKey:
-    """Register one more key of WeChat, for the months in which two sign. Organization-wide managers only. Refuses
-    NotFound, WechatPayKeyNotValid, WechatPayKeyTaken."""
+    """Register one more key of WeChat, for the months in which two sign; every process knows it at once.
+    Organization-wide managers only. Refuses NotFound, WechatPayKeyNotValid, WechatPayKeyTaken."""
     require(actor, Act.ORGANIZATION_MANAGE)
     account = await get_visible(MerchantAccount.visible_to(actor), account_id)
     await asyncio.to_thread(_check_wechat_pay_key, key)
-    return await _add_key(actor, account, key)
+    added = await _add_key(actor, account, key)
+    payments.forget_keys(str(account.id))
+    return added
 
 
 @unit_of_work
 async def _add_key(actor: Actor, account: MerchantAccount, key: NewWechatPayKey) -> WechatPayKey:
     added = await _add_key_tx(account, key)
+    await payments.keys_changed_tx(account.id)
     await audit.record_tx(
         actor, "merchant_account.add_wechat_pay_key", "merchant_account", account.id,
         organization_id=account.organization_id, after={"serial": key.serial},
@@ -194,7 +198,9 @@ async def update_merchant_account(actor: Actor, account_id: UUID, change: Mercha
         await asyncio.to_thread(_check_private_key, change.private_key)
         if change.certificate is not None:
             await asyncio.to_thread(_ends_at, change.certificate, change.serial_no or "", change.private_key)
-    return await _update(actor, account_id, change)
+    view = await _update(actor, account_id, change)
+    payments.forget_keys(str(view.account.id))
+    return view
 
 
 @unit_of_work
@@ -218,6 +224,7 @@ async def _update(actor: Actor, account_id: UUID, change: MerchantAccountChange)
         hidden["apiv3_key_cipher"] = encrypt(change.apiv3_key, APIV3_KEY_CONTEXT)
     account.update_from_dict(told | hidden)
     await account.save(update_fields=[*told, *hidden] or ["name"])
+    await payments.keys_changed_tx(account.id)
     after = {name: _plain(value) for name, value in told.items()} | {
         name.removesuffix("_cipher"): "changed" for name in hidden
     }

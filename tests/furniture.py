@@ -85,6 +85,9 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
                  app_id=own("app"), token_hash=f"resident {number}")  # fmt: skip
     await insert(owner, "sessions", id=own("staff session"), **org, kind="staff", staff_id=own("staff"),
                  token_hash=f"staff {number}")  # fmt: skip
+    await insert(owner, "second_factors", id=own("second factor"), **org, staff_id=own("staff"), confirmed_at=NOW,
+                 last_step=1)  # fmt: skip
+    await insert(owner, "recovery_codes", id=own("recovery code"), **org, staff_id=own("staff"))
     await insert(owner, "occupancies", id=own("occupancy"), **org, **here, room_id=own("room"), kind="owner",
                  customer_id=own("customer"), resident_id=own("resident"), claimed_at=NOW,
                  invited_by_resident_id=own("resident"))  # fmt: skip
@@ -113,6 +116,7 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
                  merchant_account_id=own("merchant"), bill_on=TODAY, line_count=1, missing_count=1)  # fmt: skip
     await insert(owner, "catch_up_days", id=own("waiting day"), catch_up_id=own("catch-up"), state="waiting",
                  merchant_account_id=own("merchant"), bill_on=date(2026, 11, 1), next_check_at=NOW)  # fmt: skip
+    await insert(owner, "rate_limits", key=f"limit {number}")
     await insert(owner, "idempotency_keys", id=own("idempotency"), actor=f"staff:{number}")
 
 

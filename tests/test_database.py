@@ -153,6 +153,9 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
         ["decided_at = NULL", "occupancy_id = NULL", "state = 'pending'", "state = 'withdrawn'", "state = 'rejected'",
          "state = 'x'"],
     ),
+    "organizations_second_factor_roles_check": (
+        "organizations", "organization", ["second_factor_roles = '{}'", "second_factor_roles = 'null'"],
+    ),
     "payment_attempts_amount_fen_check": (
         "payment_attempts", "attempt", ["amount_fen = 0", "amount_fen = 10000000000001"],
     ),
@@ -261,6 +264,8 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "shipping_uploads_check1": (
         "shipping_uploads", "upload", ["state = 'uploaded', next_check_at = NULL", "uploaded_at = now()"],
     ),
+    "second_factors_check": ("second_factors", "second factor", ["confirmed_at = NULL", "last_step = NULL"]),
+    "sessions_check1": ("sessions", "session", ["second_factor_at = now()"]),
     "staff_roles_role_check": ("staff_roles", "role", ["role = 'owner'", "role = 'family'", "role = 'tenant'"]),
     "wechat_apps_check": ("wechat_apps", "app", ["push_token_cipher = 'x'", "push_key_cipher = 'x'"]),
 }  # fmt: skip
@@ -321,6 +326,7 @@ UNIQUE = {
     "refunds_one_of_surplus": (
         "payment_id", "(((kind)::text = 'surplus'::text) AND ((state)::text <> 'cancelled'::text))"),
     "rooms_name": ("community_id, name", ""),
+    "second_factors_staff_id_key": ("staff_id", ""),
     "sessions_token_hash_key": ("token_hash", ""),
     "shipping_uploads_payment_id_key": ("payment_id", ""),
     "staff_roles_one": ("staff_id, community_id, role", "nulls equal"),
@@ -346,6 +352,7 @@ UNIQUE = {
     "uid_refund_atte_mchid_943b2c": ("mchid, out_refund_no", ""),
     "uid_seals_scope_193785": ("scope, first_row", ""),
     "uid_seals_scope_f9e77b": ("scope, previous_digest", ""),
+    "uid_recovery_co_staff_i_bc4504": ("staff_id, code_index", ""),
     "uid_wechat_iden_app_id_da3482": ("app_id, openid", ""),
     "uid_wechat_pay__merchan_841c01": ("merchant_account_id, serial", ""),
     "uid_wechat_push_app_id_59fc4e": ("app_id, dedupe_key", ""),
@@ -700,8 +707,8 @@ APPEND_ONLY = {
     "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals",
 }  # fmt: skip
 MAY_DELETE = {
-    "idempotency_keys", "process_reports", "receipt_files", "sessions", "staff_roles", "wechat_identities",
-    "wechat_pushes",
+    "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors",
+    "sessions", "staff_roles", "wechat_identities", "wechat_pushes",
 }  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from tests.conftest import Drain, SandboxControl
 from tests.sweep import ask, counted, everything_of, named_ids
 from tests.world import Home, Person, World, unknown_id
 
+pytestmark = pytest.mark.usefixtures("unlimited")
+
 ENDS_THE_SESSION = ("/sign-out", "/sessions/{session_id}", "/me/close")
 
 
