@@ -13,7 +13,7 @@ from kit.crypto import load_private_key, load_public_key
 from kit.errors import InvalidInput, Refusal
 from kit.paging import Page
 from kit.text import normalise
-from models import audit
+from models import audit, idempotency
 from models.access import Act, Actor, require
 from models.base import get_visible
 from models.merchant_account import (
@@ -174,6 +174,7 @@ async def _add_key(actor: Actor, account: MerchantAccount, key: NewWechatPayKey)
         actor, "merchant_account.add_wechat_pay_key", "merchant_account", account.id,
         organization_id=account.organization_id, after={"serial": key.serial},
     )  # fmt: skip
+    await idempotency.note_tx("wechat_pay_key", added.id)
     return added
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from kit import clock, strict_json
+from kit import clock, crash_point, strict_json
 from kit.crypto import Undecipherable, aes_gcm_decrypt, rsa_sign, rsa_verifies
 from kit.errors import Refusal
 from kit.ids import new_code
@@ -213,6 +213,8 @@ class WechatPay:
         raise AssertionError("unreachable")
 
     async def _call_once(self, method: str, target: str, body: bytes) -> dict[str, Any]:
+        place = call_place(method, target)
+        crash_point.passing(f"{place}.before_call")
         try:
             response = await self._http.request(
                 method,
@@ -224,6 +226,7 @@ class WechatPay:
             )
         except httpx.HTTPError as error:
             raise OutcomeUnknown("NO_ANSWER", type(error).__name__) from error
+        crash_point.passing(f"{place}.after_call")
         _note_clock(response)
         if response.status_code >= 300:
             raise _refusal(response)
@@ -254,6 +257,12 @@ class WechatPay:
         if self._keys.public_key_id:
             headers["Wechatpay-Serial"] = self._keys.public_key_id
         return headers
+
+
+def call_place(method: str, target: str) -> str:
+    """The name of a call among the crash points: its method and the last word of its path, our numbers left out."""
+    words = [part for part in target.partition("?")[0].split("/") if part.isascii() and part.replace("-", "").isalpha()]
+    return f"wechat_pay.{method}.{words[-1]}"
 
 
 def paid_fact(resource: Mapping[str, Any]) -> PaidFact:
