@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import handlers.api  # noqa: F401 - what the program imports, imported once for all forks
 import jobs.worker  # noqa: F401
@@ -32,24 +33,24 @@ def _consequences_after_the_commit() -> None:
     """Settle enqueues what follows in a transaction of its own, after that of the money."""
     from models.job import enqueue_tx
     from models.unit_of_work import unit_of_work
-    from payments import callback, janitor, settle, settle_sql
+    from payments import callback, janitor, settle_sql
+    from payments.settle import Settled, Settlement, settle
 
     settle_sql.WRITE = settle_sql.WRITE.partition("SELECT procrastinate_defer_jobs_v1")[0] + (
         "SELECT $18::varchar, $19::varchar, $20::jsonb"
     )
-    true = settle.settle
 
     @unit_of_work
     async def follow(payment_id: str) -> None:
         await enqueue_tx("payment_settled", {"payment_id": payment_id})
 
-    async def split(*arguments: object, **options: object) -> settle.Settlement:
-        settled = await true(*arguments, **options)  # type: ignore[arg-type]
-        if settled.outcome is settle.Settled.APPLIED:
+    async def split(*arguments: Any, **options: Any) -> Settlement:
+        settled = await settle(*arguments, **options)
+        if settled.outcome is Settled.APPLIED:
             await follow(str(settled.payment_id))
         return settled
 
-    callback.settle = janitor.settle = split  # type: ignore[assignment]
+    callback.settle = janitor.settle = split
 
 
 def _no_janitor() -> None:

@@ -29,6 +29,7 @@ async def sweep_after(seconds: int) -> int:
         return await payments.sweep()
 
 
+@pytest.mark.row("paid, callback lost, late or out of order")
 async def test_a_lost_callback_loses_nothing(world: World, sandbox: SandboxControl, drain: Drain, books) -> None:
     home = await world.home(bills=2)
     opened = (await home.open()).json()
@@ -70,6 +71,7 @@ async def test_one_sweep_works_more_than_one_batch(
     assert await sweep_after(6) == 0
 
 
+@pytest.mark.row("nobody paid in time")
 async def test_an_unpaid_payment_is_asked_about_by_the_steps_and_then_closed(
     world: World, sandbox: SandboxControl, books
 ) -> None:
@@ -178,6 +180,7 @@ async def test_without_an_answer_it_is_asked_hourly_and_never_given_up(
     assert (await Payment.get()).state is PaymentState.PAID
 
 
+@pytest.mark.row("… but it was paid in the last second, or while we closed it")
 async def test_paid_in_the_last_second_is_settled_not_closed(world: World, sandbox: SandboxControl, books) -> None:
     home = await world.home()
     opened = (await home.open()).json()
@@ -190,6 +193,7 @@ async def test_paid_in_the_last_second_is_settled_not_closed(world: World, sandb
     assert (payment.state, payment.close_reason) == ("paid", None)
 
 
+@pytest.mark.row("… but it was paid in the last second, or while we closed it")
 async def test_paid_between_our_question_and_our_close(
     world: World, sandbox: SandboxControl, books, monkeypatch
 ) -> None:
@@ -446,6 +450,7 @@ async def test_a_doubt_about_a_closed_order_is_asked_about_until_there_is_an_ans
     assert [entry.amount_fen for entry in await Entry.all()] == [25068]
 
 
+@pytest.mark.row("WeChat itself says another currency or merchant")
 async def test_wechats_own_word_in_another_currency_frees_the_bill_and_calls_finance(
     world: World, sandbox: SandboxControl, books, monkeypatch: pytest.MonkeyPatch
 ) -> None:

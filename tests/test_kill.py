@@ -4,6 +4,8 @@ import inspect
 import shutil
 from pathlib import Path
 
+import pytest
+
 import jobs.worker  # noqa: F401 - importing declares the units of work
 from models.unit_of_work import units
 from payments.gateways.base import Gateway
@@ -39,6 +41,7 @@ HANDFUL = [
 ]
 
 
+@pytest.mark.row("killed anywhere in between")
 async def test_a_handful_of_kills_costs_nothing(database: Database, wechat_state: Path, tmp_path: Path) -> None:
     shutil.copy(wechat_state, tmp_path / "sandbox.db")
     plan = Plan(1, 0, HANDFUL, patience_s=6)

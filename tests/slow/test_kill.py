@@ -68,5 +68,7 @@ async def test_with_a_guard_off_the_damage_shows(
     plan = Plan(1, 0, [("serve", point)] * 3, patience_s=20)
 
     async with Town(database, tmp_path, 1, ["in a hurry", sabotage], within_s=25).standing(households=6) as town:
+        if sabotage == "no janitor":
+            await town.wechat.fault("lost")
         with pytest.raises(Trouble, match=damage):
             await town.besieged(plan)
