@@ -24,6 +24,7 @@ from typing import Any
 import asyncpg
 import httpx
 
+from kit import crash_point
 from models.database import credentials
 from models.occupancy import OccupancyKind
 from payments.janitor import LIVE_S
@@ -107,6 +108,12 @@ class Program:
         self.process = _FORKS.Process(target=target, args=told, daemon=True)
         self.process.start()
 
+    @property
+    def ended_alone(self) -> bool:
+        """Whether it is gone, and neither a crash point nor a signal ended it."""
+        code = None if self.process is None else self.process.exitcode
+        return code is not None and code not in (crash_point.EXIT_CODE, -signal.SIGKILL)
+
     def kill(self) -> None:
         if self.process is not None and self.process.is_alive() and self.process.pid:
             os.kill(self.process.pid, signal.SIGKILL)
@@ -170,6 +177,7 @@ class Town:
         self.deeds: deque[str] = deque(maxlen=60)
         self.kills: list[str] = []
         self.stopping = False
+        self.crashed_at = -1e9
         self.open_before: deque[tuple[float, Household, str]] = deque(maxlen=40)
         api_port, sandbox_port = free_port(), free_port()
         self.base, self.wechat_base = f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{sandbox_port}"
@@ -383,6 +391,9 @@ class Town:
         is due later than that is waited for too."""
         began = max(program.started_at for program in self.programs.values())
         while True:
+            for program in self.programs.values():
+                if program.ended_alone:
+                    await self._revive(program)
             try:
                 found = await self.problems()
             except (OSError, asyncpg.PostgresError) as error:
@@ -441,6 +452,7 @@ class Town:
             for name in ("serve", "worker"):
                 self.programs[name].kill()
                 self.programs[name].start()
+            await self._answers(self.api, "/healthz")
 
     async def _kill(self, name: str, plan: "Plan", at_most: int) -> None:
         """Kill one program again and again: by the points that it is started with, or from outside."""
@@ -456,6 +468,9 @@ class Town:
             until = time.monotonic() + patience_s
             while program.is_alive and time.monotonic() < until:
                 await asyncio.sleep(0.05)
+                if program.ended_alone:
+                    await self._revive(program)
+                    until = time.monotonic() + patience_s
             died = not program.is_alive
             if died or armed == BLIND:
                 program.kill()
@@ -466,9 +481,19 @@ class Town:
         if not program.is_alive:
             program.start()
 
+    async def _revive(self, program: Program) -> None:
+        """What a supervisor does: start again what gave up. It may, while the database is away, and for no other
+        reason."""
+        if time.monotonic() - self.crashed_at > 30:
+            code = program.process.exitcode if program.process else None
+            raise Trouble(f"{program.command} ended by itself, with {code}")
+        await asyncio.sleep(0.3)
+        program.start(program.armed)
+
     async def _crash(self, plan: "Plan", postgres: EmbeddedPostgres) -> None:
         """Once a round the database stops at once, as if killed, and comes back by crash recovery."""
         await asyncio.sleep(3 + 5 * self.random.random())
+        self.crashed_at = time.monotonic()
         postmaster = int((postgres.home.data / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, signal.SIGQUIT)
         await asyncio.to_thread(postgres.stop)
