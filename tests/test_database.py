@@ -255,16 +255,13 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "sessions_check": (
         "sessions", "session", ["resident_id = NULL", "app_id = NULL", "kind = 'staff'", "kind = 'system'"],
     ),
-<<<<<<< HEAD
     "shipping_uploads_check": (
         "shipping_uploads", "upload", ["next_check_at = NULL", "state = 'failed'"],
     ),
     "shipping_uploads_check1": (
         "shipping_uploads", "upload", ["state = 'uploaded', next_check_at = NULL", "uploaded_at = now()"],
     ),
-=======
     "wechat_pay_keys_check": ("wechat_pay_keys", "key", ["effective_at = now(), expires_at = now()"]),
->>>>>>> 391083e (Learn WeChat's new certificates by themselves, outside of the request and once a minute at most)
     "staff_roles_role_check": ("staff_roles", "role", ["role = 'owner'", "role = 'family'", "role = 'tenant'"]),
     "wechat_apps_check": ("wechat_apps", "app", ["push_token_cipher = 'x'", "push_key_cipher = 'x'"]),
 }  # fmt: skip

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,12 +28,11 @@ from payments.gateways.base import OutcomeUnknown
 from payments.gateways.wechat_certificate import read_certificates
 from payments.gateways.wechat_pay import WechatPay
 from payments.merchant import keys_of
-from sandbox import platform_key
-from sandbox.clock import beijing
 from tests.conftest import Drain, SandboxControl
 from tests.world import Company, Home, World
 
 REFRESH = "refresh_wechat_pay_keys"
+NewCertificate = Callable[[], Awaitable[str]]
 
 
 def made_certificate(ends_in: timedelta = timedelta(days=365), bits: int = 2048) -> tuple[str, str, str]:
@@ -59,17 +58,13 @@ def made_certificate(ends_in: timedelta = timedelta(days=365), bits: int = 2048)
 
 
 @pytest.fixture
-def new_certificate(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+def new_certificate(sandbox: SandboxControl) -> NewCertificate:
     """WeChat begins to sign with another certificate, and gives both out; its serial."""
-    first = platform_key.certificates
 
-    def begin() -> str:
-        serial, certificate, private = made_certificate()
-        now = datetime.now(UTC)
-        second = {"serial_no": serial, "certificate": certificate, "private_key": private,
-                  "effective_time": beijing(now), "expire_time": beijing(now + timedelta(days=365))}  # fmt: skip
-        monkeypatch.setattr(platform_key, "certificates", lambda store: [*first(store), second])
-        return serial
+    async def begin() -> str:
+        answer = await sandbox.post("/sandbox/rotation", {"sign_with": "new"})
+        (signing,) = [one["serial_no"] for one in answer.json()["certificates"] if one["signs"]]
+        return str(signing)
 
     return begin
 
@@ -106,11 +101,11 @@ async def serials(home: Home) -> set[str]:
 
 
 async def test_a_callback_by_a_new_certificate_is_refused_learnt_and_then_believed(
-    world: World, sandbox: SandboxControl, drain: Drain, books, new_certificate: Callable[[], str], calls: list[str]
+    world: World, sandbox: SandboxControl, drain: Drain, books, new_certificate: NewCertificate, calls: list[str]
 ) -> None:
     home = await world.home()
     opened = (await home.open()).json()
-    serial = new_certificate()
+    serial = await new_certificate()
     await sandbox.fault("certificate_signed")
     calls.clear()
 
@@ -147,13 +142,13 @@ async def test_an_answer_by_an_unknown_certificate_has_the_certificates_asked_fo
 
 
 async def test_later_downloads_are_believed_from_a_known_key_alone(
-    world: World, sandbox: SandboxControl, owner, new_certificate: Callable[[], str]
+    world: World, sandbox: SandboxControl, owner, new_certificate: NewCertificate
 ) -> None:
     """The answer is signed by a certificate that only the answer itself vouches for."""
     home = await world.home()
     await knows_no(WechatPayKeyKind.PUBLIC_KEY, home.company, owner)
     before = await serials(home)
-    new_certificate()
+    await new_certificate()
 
     assert await payments.refresh_wechat_pay_keys(home.company.merchant.id) == 0
 
@@ -163,11 +158,11 @@ async def test_later_downloads_are_believed_from_a_known_key_alone(
 
 
 async def test_a_download_whose_signature_does_not_hold_changes_nothing(
-    world: World, sandbox: SandboxControl, new_certificate: Callable[[], str]
+    world: World, sandbox: SandboxControl, new_certificate: NewCertificate
 ) -> None:
     home = await world.home()
     before = await serials(home)
-    new_certificate()
+    await new_certificate()
     await sandbox.fault("bad_signature", operation="certificates")
 
     assert await payments.refresh_wechat_pay_keys(home.company.merchant.id) == 0
@@ -261,13 +256,13 @@ async def test_a_merchant_with_a_public_key_alone_is_left_in_peace(
 
 
 async def test_certificates_are_asked_for_twice_a_day(
-    world: World, sandbox: SandboxControl, calls: list[str], new_certificate: Callable[[], str]
+    world: World, sandbox: SandboxControl, calls: list[str], new_certificate: NewCertificate
 ) -> None:
     home = await world.home()
     await MerchantAccount.filter(id=home.company.merchant.id).update(keys_check_at=clock.now())
     assert await payments.sweep_wechat_pay_keys() == 1
     assert await payments.sweep_wechat_pay_keys() == 0
-    serial = new_certificate()
+    serial = await new_certificate()
     calls.clear()
 
     with clock.travel_to(clock.now() + timedelta(hours=10, minutes=55)):
