@@ -40,8 +40,8 @@ _KEEP = """
 INSERT INTO wechat_pay_keys (id, created_at, merchant_account_id, serial, kind, public_key_pem,
     effective_at, expires_at)
 VALUES ($1, $2, $3, $4, 'certificate', $5, $6, $7)
-ON CONFLICT (merchant_account_id, serial) DO UPDATE
-SET effective_at = EXCLUDED.effective_at, expires_at = EXCLUDED.expires_at
+ON CONFLICT (merchant_account_id, serial) DO UPDATE SET effective_at = EXCLUDED.effective_at,
+    expires_at = EXCLUDED.expires_at
 RETURNING id = $1 AS added
 """
 

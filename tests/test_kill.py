@@ -23,7 +23,8 @@ CALL_OF = {
 
 
 def test_every_commit_and_every_call_of_the_money_is_a_place_to_be_killed_at() -> None:
-    assert {unit for unit in units() if unit.startswith("payments.")} == {
+    # a function that ends in _tx is no unit of work but part of one; a builder of the tests makes it one for itself
+    assert {unit for unit in units() if unit.startswith("payments.") and not unit.endswith("_tx")} == {
         place for place in COMMITS if place.startswith("payments.")
     } | set(ELSEWHERE)
     assert set(COMMITS) <= set(units())
