@@ -36,7 +36,7 @@ HANDFUL = [
     ("serve", "payments.charge._commit_intent.after_commit"),
     ("serve", "wechat_pay.POST.jsapi.after_call"),
     ("serve", "payments.settle.settle.after_commit"),
-    ("worker", "payments.settle.settle.before_commit"),
+    ("worker", "payments.janitor._claim.after_commit"),
     ("worker", "payments.receipt.issue_receipt.after_commit"),
     ("serve", "blind"),
 ]
@@ -45,7 +45,7 @@ HANDFUL = [
 @pytest.mark.row("killed anywhere in between")
 async def test_a_handful_of_kills_costs_nothing(database: Database, wechat_state: Path, tmp_path: Path) -> None:
     shutil.copy(wechat_state, tmp_path / "sandbox.db")
-    plan = Plan(1, 0, HANDFUL, patience_s=6)
+    plan = Plan(1, 0, HANDFUL, patience_s=15)
 
     async with Town(database, tmp_path, 1, ["in a hurry"]).standing(households=6) as town:
         await town.besieged(plan)
