@@ -65,7 +65,7 @@ async def test_with_a_guard_off_the_damage_shows(
 ) -> None:
     """The negative control: what the siege looks for is there to be seen."""
     shutil.copy(wechat_state, tmp_path / "sandbox.db")
-    plan = Plan(1, 0, [("serve", point)] * 3, patience_s=20)
+    plan = Plan(1, 0, [("serve", point)] * 8, patience_s=20)
 
     async with Town(database, tmp_path, 1, ["in a hurry", sabotage], within_s=25).standing(households=6) as town:
         if sabotage == "no janitor":
