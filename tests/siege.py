@@ -579,7 +579,7 @@ _WORK = {
           AND (next_check_at IS NULL OR next_check_at < now() - interval '15 seconds')""",
     "a job that failed, hangs or does not begin": """
         SELECT j.id, j.task_name, j.status, (SELECT max(e.at) FROM procrastinate_events e WHERE e.job_id = j.id)
-            > now() - interval '15 seconds' AND j.status = 'doing' AS fresh FROM procrastinate_jobs j
+            > now() - interval '15 seconds' AND j.status <> 'failed' AS fresh FROM procrastinate_jobs j
         WHERE j.task_name NOT LIKE '%.clock' AND (j.status IN ('failed', 'doing') OR (j.status = 'todo' AND
               COALESCE(j.scheduled_at, now() - interval '1 hour') < now() - interval '5 seconds'))""",
     "a case that nobody asked for": """
