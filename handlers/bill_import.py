@@ -206,6 +206,7 @@ async def _replay(call: Call, import_id: UUID) -> BillImportOut:
     max_bytes=MAX_BYTES,
     answer_within_s=85,
     replay=_replay,
+    makes="bill_import",
 )
 async def post_import(call: Call) -> BillImportOut:
     """All bills of the file in one transaction, or none. The same file again adds nothing and says so."""

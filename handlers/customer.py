@@ -94,7 +94,8 @@ async def search_customers(call: Call) -> PageOut[CustomerOut]:
 
 
 @route("POST", "/api/v1/staff/customers", who=Who.STAFF, tag=TAG, summary="登记客户", body=NewCustomerIn,
-       status=201, response=CustomerOut, replay=_replay, refusals=(NotPermitted, PhoneNotValid))  # fmt: skip
+       status=201, response=CustomerOut, replay=_replay, makes="customer",
+       refusals=(NotPermitted, PhoneNotValid))  # fmt: skip
 async def create_customer(call: Call) -> CustomerOut:
     return customer_out(await service.create_customer(call.actor, service.NewCustomer(**dict(call.body))))
 

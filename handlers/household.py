@@ -72,7 +72,7 @@ async def list_members(call: Call) -> PageOut[MemberOut]:
 
 
 @route("POST", "/api/v1/rooms/{room_id}/members", who=Who.RESIDENT, tag=TAG, summary="邀请成员", body=NewMemberIn,
-       status=201, response=MemberOut, replay=_replay,
+       status=201, response=MemberOut, replay=_replay, makes="occupancy",
        limits=(rate_limit.INVITE_MEMBER,),
        refusals=(NotPermitted, NotFound, ConsentNeeded, PhoneNotValid, service.AlreadyMember,
                  DatesNotValid))  # fmt: skip

@@ -119,7 +119,7 @@ async def list_my_requests(call: Call) -> PageOut[RequestOut]:
 
 
 @route("POST", "/api/v1/occupancy-requests", who=Who.RESIDENT, tag=TAG, summary="申请绑定房屋", body=NewRequestIn,
-       status=201, response=RequestOut, replay=_replay,
+       status=201, response=RequestOut, replay=_replay, makes="occupancy_request",
        limits=(rate_limit.OCCUPANCY_REQUEST,),
        refusals=(NotFound, ConsentNeeded, PhoneNotValid, service.AlreadyBound, service.RequestPending,
                  service.TooManyPendingRequests))  # fmt: skip

@@ -77,7 +77,7 @@ async def list_legal_entities(call: Call) -> PageOut[LegalEntityOut]:
 
 
 @route("POST", "/api/v1/staff/legal-entities", who=Who.STAFF, tag=TAG, summary="登记收款主体", body=LegalEntityIn,
-       status=201, response=LegalEntityOut, replay=_replay,
+       status=201, response=LegalEntityOut, replay=_replay, makes="legal_entity",
        refusals=(NotPermitted, service.LegalEntityNameTaken))  # fmt: skip
 async def create_legal_entity(call: Call) -> LegalEntityOut:
     return _out(await service.create_legal_entity(call.actor, call.body.name, call.body.tax_number))

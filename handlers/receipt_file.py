@@ -69,7 +69,7 @@ async def get_receipt_pdf(call: Call) -> Reply:
 
 
 @route("POST", "/api/v1/staff/receipts/{receipt_id}/prints", who=Who.STAFF, tag=TAG, summary="打印收据（计次）",
-       body=PrintReceiptIn, status=201, response=ReceiptPrintOut, replay=_replay_print,
+       body=PrintReceiptIn, status=201, response=ReceiptPrintOut, replay=_replay_print, makes="receipt_print",
        refusals=(NotPermitted,))  # fmt: skip
 async def create_print(call: Call) -> ReceiptPrintOut:
     """Counts a copy on paper; the second and later ones say 补打."""

@@ -110,7 +110,10 @@ Handler = Callable[[Call], Awaitable[Any]]
 @dataclass(frozen=True)
 class Route:
     """A declared route. ``path`` writes parameters as ``{name}``. ``replay`` (given exactly for routes that take an
-    Idempotency-Key) renders the resource that an earlier request with the same key made."""
+    Idempotency-Key) renders the resource that an earlier request with the same key made. ``makes`` is the noun under
+    which that resource is audited: in the same transaction the key learns its id, so that not even a crash right after
+    the commit makes a second one. Without it the id is noted afterwards, and a repeat after a crash runs the handler
+    again, which must then find by itself what was committed."""
 
     method: str
     path: str
@@ -124,6 +127,7 @@ class Route:
     status: int = 200
     refusals: Sequence[type[Refusal]] = ()
     replay: Callable[[Call, UUID], Awaitable[Any]] | None = None
+    makes: str = ""
     max_bytes: int = 64 * 1024
     answer_within_s: int = 30  # then the caller is told to look again; what is under way goes on to its end
     urgent: bool = False  # does not wait for a database connection behind the others

@@ -104,7 +104,7 @@ async def list_staff(call: Call) -> PageOut[StaffOut]:
 
 
 @route("POST", "/api/v1/staff/members", who=Who.STAFF, tag=TAG, summary="新增员工", body=NewStaffIn, status=201,
-       response=StaffOut, replay=_replay,
+       response=StaffOut, replay=_replay, makes="staff",
        refusals=(NotPermitted, NotFound, service.UsernameTaken, service.PasswordTooEasy))  # fmt: skip
 async def create_staff(call: Call) -> StaffOut:
     """A manager of communities gives at least one role, and only there."""

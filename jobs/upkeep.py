@@ -10,7 +10,7 @@ from services.session import prune_sessions
 log = structlog.get_logger()
 
 KEPT_HOURS = 72
-_STALLED_S = 60
+_STALLED_S = 20
 
 # A worker that was killed leaves its jobs in "doing" for ever; its heartbeat tells. Jobs may run twice, so again.
 _RESCUE = """
@@ -31,7 +31,7 @@ RETURNING id
 """
 
 
-@job("rescue_jobs", cron="* * * * * */20")
+@job("rescue_jobs", cron="* * * * * */10")
 async def rescue_jobs() -> int:
     """Requeue the jobs of workers that are gone; how many."""
     found = await _rescue()

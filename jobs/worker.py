@@ -11,6 +11,7 @@ from jobs import (  # noqa: F401
     alarm,
     catch_up,
     export,
+    merchant_account,
     message,
     payment,
     receipt,

@@ -41,6 +41,7 @@ from payments.refund import cancel_refund, retry_refund, submit_refund
 from payments.refund_janitor import check_refund, sweep_refunds
 from payments.settle import Settled, Settlement, settle
 from payments.surplus import keep_surplus_tx, return_surplus_tx
+from payments.wechat_pay_key import refresh_wechat_pay_keys, sweep_wechat_pay_keys
 
 __all__ = [
     "INVARIANTS",
@@ -94,12 +95,14 @@ __all__ = [
     "publish_bill_tx",
     "read_bills",
     "receive",
+    "refresh_wechat_pay_keys",
     "retry_refund",
     "return_surplus_tx",
     "settle",
     "submit_refund",
     "sweep",
     "sweep_refunds",
+    "sweep_wechat_pay_keys",
     "violations",
     "void_bill_tx",
 ]

@@ -2,10 +2,13 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import httpx
+from tortoise.expressions import Q
 
+from kit import clock
 from kit.crypto import load_private_key, load_public_key
 from models import broadcast
 from models.merchant_account import (
@@ -18,6 +21,7 @@ from models.merchant_account import (
 from models.secret import decrypt
 from payments.gateways.base import Gateway
 from payments.gateways.wechat_pay import PRODUCTION_HOSTS, TRIES, MerchantKeys, WechatPay
+from payments.unknown_serial import note_unknown_serial
 
 _TOPIC = "merchant_keys"
 _KEPT_S = 60  # how long a process goes on with keys that were changed when it could not hear of it
@@ -87,7 +91,9 @@ async def keys_of(merchant_account_id: UUID, *, fresh: bool = False) -> Merchant
     if account is None:
         return None
     # Newest first: during a change of keys WeChat is asked to sign with the one that stays.
-    rows = await WechatPayKey.filter(merchant_account_id=merchant_account_id).order_by("-created_at", "-id")
+    in_force = Q(expires_at__isnull=True) | Q(expires_at__gt=clock.now())
+    known = WechatPayKey.filter(in_force, merchant_account_id=merchant_account_id)
+    rows = await known.order_by("-created_at", "-id")
     keys = MerchantKeys(
         mode=account.mode,
         mchid=account.mchid,
@@ -127,4 +133,5 @@ async def gateway_of(merchant_account_id: UUID, *, tries: int = TRIES) -> Gatewa
     keys = await keys_of(merchant_account_id)
     if keys is None:
         raise LookupError(f"merchant account {merchant_account_id} does not exist")
-    return WechatPay(keys, _client(), settings().wechat_pay_base, tries)
+    unknown_serial = partial(note_unknown_serial, merchant_account_id)
+    return WechatPay(keys, _client(), settings().wechat_pay_base, tries, unknown_serial)

@@ -15,6 +15,7 @@ from sanic.exceptions import NotFound as NoSuchRoute
 import handlers.api  # noqa: F401 - importing declares every route
 import payments
 from handlers.route import all_routes
+from kit import crash_point
 from kit.errors import BodyTooLarge, MalformedJson, NotFound, Refusal, all_refusals
 from models import broadcast, redis, secret
 from models.database import connect, disconnect
@@ -46,6 +47,7 @@ class NoSuchMethod(Refusal):
 
 def configure(settings: Settings) -> None:
     """Give every room what it needs to know of the settings; for the API, the worker and the command line alike."""
+    crash_point.arm(settings.crash_at if settings.dev else None)
     secret.configure(settings.keyring())
     payments.configure(payments.PaymentSettings(settings.pay_base(), settings.callback_base(), dev=settings.dev))
     miniprogram.configure(settings.api_base())

@@ -18,6 +18,7 @@ from kit.errors import BodyTooLarge, MalformedJson, NotFound, NotSignedIn, Refus
 from kit.ids import new_code
 from models.access import Actor, ActorKind
 from models.audit import request_id
+from models.idempotency import Claim, working_for
 from models.metric import count_request
 from models.pool import DatabaseBusy, urgent
 from models.unit_of_work import finish
@@ -236,13 +237,16 @@ async def _claim_and_work(route: Route, call: Call, path: Mapping[str, str], req
     )
     if resource_id is not None:
         return await route.replay(call, resource_id)
+    claim = Claim(key_row, route.makes)
     try:
-        made = await route.handler(call)
+        with working_for(claim):
+            made = await route.handler(call)
     except BaseException:
         # A 4xx is answered again by the rules and a 5xx may succeed: neither is remembered.
         await idempotency.release(key_row)
         raise
-    await idempotency.remember(key_row, UUID(str(made.id)))
+    if not claim.noted:
+        await idempotency.remember(key_row, UUID(str(made.id)))
     return made
 
 

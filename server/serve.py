@@ -115,6 +115,8 @@ async def _work_on(url: str) -> None:
                     install_signal_handlers=False,
                     shutdown_graceful_timeout=8,
                     fetch_job_polling_interval=2,
+                    update_heartbeat_interval=5,
+                    stalled_worker_timeout=20,
                 )
         except Exception as error:
             log.error("worker_stopped", kind=type(error).__name__)

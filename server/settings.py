@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         description="base64 of at least 32 bytes, or JSON like LINLI_FIELD_KEYS; the last one writes, all are searched",
     )
     pool_size: int = Field(16, ge=2, le=200, alias="LINLI_POOL_SIZE")
+    crash_at: str | None = Field(
+        None,
+        alias="LINLI_CRASH_AT",
+        description="dev only: where to end as if killed, <place>.before_commit:3 and such",
+    )
     drain_s: int | None = Field(
         None, ge=0, le=60, alias="LINLI_DRAIN_S",
         description="Seconds between 'not ready' and the end of taking requests; 5, in dev 0",
@@ -92,6 +97,8 @@ class Settings(BaseSettings):
     def _production_is_strict(self) -> Self:
         if self.dev:
             return self
+        if self.crash_at:
+            raise ValueError("LINLI_CRASH_AT is for LINLI_ENV=dev only")
         if self.wechat_pay_base or self.wechat_api_base:
             raise ValueError("LINLI_WECHAT_PAY_BASE and LINLI_WECHAT_API_BASE are for LINLI_ENV=dev only")
         if self.rate_limits == "off":

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from kit import clock, strict_json
+from kit import clock, crash_point, strict_json
 from kit.crypto import Undecipherable
 from kit.errors import Refusal
 from kit.text import normalise_phone
@@ -258,6 +258,8 @@ async def _call_once(
         raise RuntimeError("the mini-program API is not configured")
     if _http is None:
         _http = httpx.AsyncClient()
+    place = f"miniprogram.{path.rpartition('/')[2]}"
+    crash_point.passing(f"{place}.before_call")
     try:
         # The error's text would hold the URL, and the URL holds secret and token: only its kind is passed on.
         response = await _http.request(
@@ -265,6 +267,7 @@ async def _call_once(
         )
     except httpx.HTTPError as error:
         raise WechatAway(type(error).__name__) from None
+    crash_point.passing(f"{place}.after_call")
     try:
         answer = strict_json.loads(response.content)
     except Refusal:

@@ -266,6 +266,7 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     ),
     "second_factors_check": ("second_factors", "second factor", ["confirmed_at = NULL", "last_step = NULL"]),
     "sessions_check1": ("sessions", "session", ["second_factor_at = now()"]),
+    "wechat_pay_keys_check": ("wechat_pay_keys", "key", ["effective_at = now(), expires_at = now()"]),
     "staff_roles_role_check": ("staff_roles", "role", ["role = 'owner'", "role = 'family'", "role = 'tenant'"]),
     "wechat_apps_check": ("wechat_apps", "app", ["push_token_cipher = 'x'", "push_key_cipher = 'x'"]),
 }  # fmt: skip

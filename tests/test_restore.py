@@ -81,6 +81,7 @@ async def paid(home: Home, sandbox: SandboxControl, bill_id: str, *, callback: b
     return dict(opened | done)
 
 
+@pytest.mark.row("only WeChat knows of it: the books came back from a backup")
 async def test_the_drill(
     world: World, sandbox: SandboxControl, drain: Drain, database: Database, elsewhere: Elsewhere, tmp_path: Path
 ) -> None:

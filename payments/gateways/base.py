@@ -83,6 +83,16 @@ class PhoneOrder:
     pay_sign: str
 
 
+@dataclass(frozen=True)
+class PlatformCertificate:
+    """A certificate by which the other side signs. The dates are its own."""
+
+    serial: str
+    pem: str
+    effective_at: datetime
+    expires_at: datetime
+
+
 class GatewayError(Exception):
     """Base of what a gateway may raise. ``code`` is the other side's, for the log and for finance."""
 
@@ -164,6 +174,11 @@ class Gateway(Protocol):
     async def close_order(self, out_trade_no: str) -> None:
         """Afterwards the order cannot be paid. Repeating is safe. Raises OrderAlreadyPaid, OrderNotThere,
         OutcomeUnknown or GatewayRefused."""
+        ...
+
+    async def certificates(self) -> list[PlatformCertificate]:
+        """By which certificates the other side signs now and soon. Raises OutcomeUnknown (also when the answer is not
+        signed by a key that is known) or GatewayRefused: it has none for this merchant."""
         ...
 
     async def refund(self, request: str) -> RefundFact:

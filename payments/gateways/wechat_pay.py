@@ -6,8 +6,8 @@ Source of the protocol: pay.weixin.qq.com/doc/v3/merchant/4012365336 (signing), 
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from kit import clock, strict_json
+from kit import clock, crash_point, strict_json
 from kit.crypto import Undecipherable, aes_gcm_decrypt, rsa_sign, rsa_verifies
 from kit.errors import Refusal
 from kit.ids import new_code
@@ -39,11 +39,13 @@ from payments.gateways.base import (
     OutcomeUnknown,
     PaidFact,
     PhoneOrder,
+    PlatformCertificate,
     RefundFact,
     TradeBill,
     TradeState,
 )
 from payments.gateways.wechat_bill import fetch_trade_bill
+from payments.gateways.wechat_certificate import believed_about, read_certificates
 from payments.gateways.wechat_refund import refund_fact
 
 # Production speaks to these and to nothing else; a row or a setting cannot add one.
@@ -94,9 +96,17 @@ class MerchantKeys:
 class WechatPay:
     """The Gateway of one merchant account."""
 
-    def __init__(self, keys: MerchantKeys, http: httpx.AsyncClient, base_url: str, tries: int = TRIES) -> None:
+    def __init__(
+        self,
+        keys: MerchantKeys,
+        http: httpx.AsyncClient,
+        base_url: str,
+        tries: int = TRIES,
+        unknown_serial: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self._keys = keys
         self._tries = tries
+        self._unknown_serial = unknown_serial
         self._http = http
         self._base_url = base_url
         self._partner = keys.mode is MerchantMode.PARTNER
@@ -161,6 +171,15 @@ class WechatPay:
         except ValueError as error:
             raise OutcomeUnknown("ANSWER_INCOMPLETE", str(error)) from error
 
+    async def certificates(self) -> list[PlatformCertificate]:
+        _require_outside()
+        response = await self._send("GET", "/v3/certificates", b"")
+        found = read_certificates(self._keys.apiv3_key, response.content, clock.now())
+        believed = replace(self._keys, wechat_keys=believed_about(self._keys.wechat_keys, found))
+        if not believed.verifies(response.headers, response.content, clock.unix_s()):
+            raise OutcomeUnknown("BAD_SIGNATURE")
+        return found
+
     def sign_for_phone(self, appid: str, prepay_id: str) -> PhoneOrder:
         timestamp, nonce, package = str(clock.unix_s()), new_code(32), f"prepay_id={prepay_id}"
         signature = rsa_sign(self._keys.private_key, pay_sign_message(appid, timestamp, nonce, package))
@@ -212,7 +231,10 @@ class WechatPay:
                         raise
         raise AssertionError("unreachable")
 
-    async def _call_once(self, method: str, target: str, body: bytes) -> dict[str, Any]:
+    async def _send(self, method: str, target: str, body: bytes) -> httpx.Response:
+        """One signed request; its answer of status 2xx, not verified yet."""
+        place = call_place(method, target)
+        crash_point.passing(f"{place}.before_call")
         try:
             response = await self._http.request(
                 method,
@@ -224,11 +246,19 @@ class WechatPay:
             )
         except httpx.HTTPError as error:
             raise OutcomeUnknown("NO_ANSWER", type(error).__name__) from error
+        crash_point.passing(f"{place}.after_call")
         _note_clock(response)
         if response.status_code >= 300:
             raise _refusal(response)
+        return response
+
+    async def _call_once(self, method: str, target: str, body: bytes) -> dict[str, Any]:
+        response = await self._send(method, target, body)
         # Only 2xx answers are signed. One that does not verify is nobody's word: treat it as no answer at all.
         if not self._keys.verifies(response.headers, response.content, clock.unix_s()):
+            serial = response.headers.get("wechatpay-serial", "")
+            if serial not in self._keys.wechat_keys and self._unknown_serial is not None:
+                await self._unknown_serial(serial)
             raise OutcomeUnknown("BAD_SIGNATURE")
         if not response.content:
             return {}
@@ -254,6 +284,12 @@ class WechatPay:
         if self._keys.public_key_id:
             headers["Wechatpay-Serial"] = self._keys.public_key_id
         return headers
+
+
+def call_place(method: str, target: str) -> str:
+    """The name of a call among the crash points: its method and the last word of its path, our numbers left out."""
+    words = [part for part in target.partition("?")[0].split("/") if part.isascii() and part.replace("-", "").isalpha()]
+    return f"wechat_pay.{method}.{words[-1]}"
 
 
 def paid_fact(resource: Mapping[str, Any]) -> PaidFact:
