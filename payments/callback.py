@@ -21,7 +21,8 @@ from models.metric import CALLBACKS
 from models.notification import NotificationKind, NotificationOutcome
 from models.unit_of_work import row, rows, unit_of_work
 from payments.errors import NotificationMalformed, NotificationUnverified, UnknownOrder
-from payments.gateways.wechat_pay import MerchantKeys, decrypt_resource, paid_fact
+from payments.gateways.merchant_keys import MerchantKeys
+from payments.gateways.wechat_pay import decrypt_resource, paid_fact
 from payments.gateways.wechat_refund import refund_fact
 from payments.merchant import keys_of
 from payments.refund_foreign import record_foreign_refund

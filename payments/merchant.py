@@ -20,7 +20,8 @@ from models.merchant_account import (
 )
 from models.secret import decrypt
 from payments.gateways.base import Gateway
-from payments.gateways.wechat_pay import PRODUCTION_HOSTS, TRIES, MerchantKeys, WechatPay
+from payments.gateways.merchant_keys import MerchantKeys
+from payments.gateways.wechat_pay import PRODUCTION_HOSTS, TRIES, WechatPay
 from payments.unknown_serial import note_unknown_serial
 
 _TOPIC = "merchant_keys"

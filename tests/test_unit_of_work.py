@@ -32,7 +32,8 @@ from models.unit_of_work import (
     rows,
     unit_of_work,
 )
-from payments.gateways.wechat_pay import MerchantKeys, WechatPay
+from payments.gateways.merchant_keys import MerchantKeys
+from payments.gateways.wechat_pay import WechatPay
 from sandbox.platform_key import make_key_pair
 from services import miniprogram
 from tests.conftest import Database

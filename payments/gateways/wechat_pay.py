@@ -7,25 +7,22 @@ Source of the protocol: pay.weixin.qq.com/doc/v3/merchant/4012365336 (signing), 
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from kit import clock, crash_point, strict_json
-from kit.crypto import Undecipherable, aes_gcm_decrypt, rsa_sign, rsa_verifies
+from kit.crypto import Undecipherable, aes_gcm_decrypt, rsa_sign
 from kit.errors import Refusal
 from kit.ids import new_code
 from kit.wechat_signature import (
     Authorization,
-    is_fresh,
     pay_sign_message,
     request_message,
-    response_message,
 )
 from models.merchant_account import MerchantMode
 from models.metric import LATELY, CallTimer
@@ -44,6 +41,7 @@ from payments.gateways.base import (
     TradeBill,
     TradeState,
 )
+from payments.gateways.merchant_keys import MerchantKeys
 from payments.gateways.wechat_bill import fetch_trade_bill
 from payments.gateways.wechat_certificate import believed_about, read_certificates
 from payments.gateways.wechat_refund import refund_fact
@@ -68,29 +66,6 @@ _CLOSED_CODES = {"ORDER_CLOSED", "ORDERCLOSED"}
 _NUMBER_CODES = {"OUT_TRADE_NO_USED", *_CLOSED_CODES}
 _SLOW_DOWN_CODES = {"FREQUENCY_LIMITED", "RATELIMIT_EXCEEDED"}
 _UNKNOWN_CODES = {"ORDER_NOT_EXIST", "ORDERNOTEXIST", "RESOURCE_NOT_EXISTS"}
-
-
-@dataclass(frozen=True)
-class MerchantKeys:
-    """Everything that is needed to speak as one merchant account, and to believe what is said to it."""
-
-    mode: MerchantMode
-    mchid: str
-    sub_mchid: str | None
-    serial_no: str
-    private_key: RSAPrivateKey = field(repr=False)
-    apiv3_key: bytes = field(repr=False)
-    wechat_keys: Mapping[str, RSAPublicKey] = field(repr=False)  # serial → key, of both kinds
-    public_key_id: str | None = None  # asks WeChat to sign its answers with this one
-    sp_appid: str | None = None  # the service provider's own app
-
-    def verifies(self, headers: Mapping[str, str], body: bytes, now_s: int) -> bool:
-        """Whether WeChat signed these bytes for us within the last five minutes. Never raises."""
-        timestamp, nonce = headers.get("wechatpay-timestamp", ""), headers.get("wechatpay-nonce", "")
-        key = self.wechat_keys.get(headers.get("wechatpay-serial", ""))
-        if key is None or not is_fresh(timestamp, now_s):
-            return False
-        return rsa_verifies(key, response_message(timestamp, nonce, body), headers.get("wechatpay-signature", ""))
 
 
 class WechatPay:
