@@ -11,10 +11,13 @@ from handlers.staff import Password, StaffRoleOut, staff_roles_out
 from kit.errors import NotFound
 from models.occupancy import OccupancyKind
 from models.resident import Resident
+from services import rate_limit
 from services import resident as resident_service
 from services import session as session_service
 from services import staff as staff_service
+from services.consent import ConsentNeeded
 from services.miniprogram import LoginCodeInvalid, WechatLoginUnavailable
+from services.second_factor import SecondFactorNeeded
 
 TAG = "登录 sign-in"
 _REFERER = re.compile(r"https://servicewechat\.com/(wx[0-9a-zA-Z]{8,30})/")
@@ -102,8 +105,18 @@ def _resident_out(resident: Resident) -> ResidentOut:
     )
 
 
+def staff_session_out(signed_in: staff_service.StaffSignedIn) -> StaffSessionOut:
+    """A new session as it is told."""
+    staff = signed_in.view.staff
+    return StaffSessionOut(
+        token=signed_in.token,
+        expires_at=signed_in.expires_at,
+        staff=StaffBriefOut(id=str(staff.id), name=staff.name, roles=staff_roles_out(signed_in.view.roles)),
+    )
+
+
 @route("POST", "/api/v1/auth/wechat", who=Who.PUBLIC, tag=TAG, summary="住户微信登录", body=WechatSignIn,
-       response=ResidentSessionOut,
+       response=ResidentSessionOut, limits=(rate_limit.WECHAT_SIGN_IN,),
        refusals=(resident_service.UnknownApp, LoginCodeInvalid, WechatLoginUnavailable))  # fmt: skip
 async def sign_in_by_wechat(call: Call) -> ResidentSessionOut:
     """The first sign-in of a WeChat user makes a resident."""
@@ -115,7 +128,8 @@ async def sign_in_by_wechat(call: Call) -> ResidentSessionOut:
 
 
 @route("POST", "/api/v1/auth/phone", who=Who.RESIDENT, tag=TAG, summary="授权手机号并绑定房屋", body=PhoneShare,
-       response=PhoneSharedOut, refusals=(LoginCodeInvalid, WechatLoginUnavailable))  # fmt: skip
+       response=PhoneSharedOut, limits=(rate_limit.PHONE_CODE,),
+       refusals=(ConsentNeeded, LoginCodeInvalid, WechatLoginUnavailable))  # fmt: skip
 async def share_phone(call: Call) -> PhoneSharedOut:
     """Binds the resident to the rooms on whose register this phone waits and that nobody has claimed."""
     resident, bound = await resident_service.share_phone(call.actor, call.body.code)
@@ -129,19 +143,17 @@ async def share_phone(call: Call) -> PhoneSharedOut:
 
 
 @route("POST", "/api/v1/auth/staff", who=Who.PUBLIC, tag=TAG, summary="员工登录", body=StaffSignIn,
-       response=StaffSessionOut, refusals=(staff_service.WrongUsernameOrPassword,))  # fmt: skip
+       response=StaffSessionOut,
+       limits=(rate_limit.STAFF_SIGN_IN_BY_ADDRESS, rate_limit.STAFF_SIGN_IN_BY_ACCOUNT),
+       refusals=(staff_service.WrongUsernameOrPassword, SecondFactorNeeded))  # fmt: skip
 async def sign_in_by_password(call: Call) -> StaffSessionOut:
-    """Five wrong passwords in a row lock an account for 15 minutes; the answer stays the same."""
-    signed_in = await staff_service.sign_in(call.body.username, call.body.password)
-    staff = signed_in.view.staff
-    return StaffSessionOut(
-        token=signed_in.token,
-        expires_at=signed_in.expires_at,
-        staff=StaffBriefOut(id=str(staff.id), name=staff.name, roles=staff_roles_out(signed_in.view.roles)),
-    )
+    """Five wrong passwords in a row lock an account for 15 minutes; the answer stays the same. Where a second factor is
+    set up, the right password is answered second_factor_needed with a challenge for the second step."""
+    return staff_session_out(await staff_service.sign_in(call.body.username, call.body.password))
 
 
-@route("POST", "/api/v1/auth/sign-out", who=Who.ANY, tag=TAG, summary="退出登录", status=204)
+@route("POST", "/api/v1/auth/sign-out", who=Who.ANY, tag=TAG, summary="退出登录", status=204,
+       enrolling=True)  # fmt: skip
 async def sign_out(call: Call) -> None:
     """Ends the session that asks."""
     await session_service.sign_out(call.actor)
@@ -179,7 +191,8 @@ class PasswordChange(Body):
 
 
 @route("POST", "/api/v1/staff/me/password", who=Who.STAFF, tag=TAG, summary="修改自己的密码", body=PasswordChange,
-       status=204, refusals=(staff_service.OldPasswordWrong, staff_service.PasswordTooEasy))  # fmt: skip
+       status=204, limits=(rate_limit.PASSWORD_CHANGE,),
+       refusals=(staff_service.OldPasswordWrong, staff_service.PasswordTooEasy))  # fmt: skip
 async def change_password(call: Call) -> None:
     """Every other session of the account ends."""
     await staff_service.change_password(call.actor, call.body.old_password, call.body.new_password)
@@ -190,7 +203,8 @@ async def get_me(call: Call) -> ResidentOut:
     return _resident_out(await resident_service.get_me(call.actor))
 
 
-@route("GET", "/api/v1/staff/me", who=Who.STAFF, tag=TAG, summary="我的账号", response=StaffBriefOut)
+@route("GET", "/api/v1/staff/me", who=Who.STAFF, tag=TAG, summary="我的账号", response=StaffBriefOut,
+       enrolling=True)  # fmt: skip
 async def get_staff_me(call: Call) -> StaffBriefOut:
     view = await staff_service.get_me(call.actor)
     return StaffBriefOut(id=str(view.staff.id), name=view.staff.name, roles=staff_roles_out(view.roles))

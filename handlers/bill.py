@@ -140,7 +140,7 @@ async def _replay_bill(call: Call, bill_id: UUID) -> BillOut:
 
 
 @route("POST", "/api/v1/staff/bills", who=Who.STAFF, tag="账单 bills", summary="手工出账", body=NewBillIn, status=201,
-       response=BillOut, replay=_replay_bill,
+       response=BillOut, replay=_replay_bill, makes="bill",
        refusals=(NotFound, NotPermitted, payments.BillExists, payments.LinesDoNotAddUp))  # fmt: skip
 async def issue_bill(call: Call) -> BillOut:
     """The lines add up to the bill; its legal entity and merchant account are those of the fee items."""

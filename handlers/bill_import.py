@@ -7,7 +7,7 @@ from pydantic import Field
 
 from handlers.route import Call, Fen, Id, Out, PageOut, PageQuery, Query, Reply, Who, route
 from kit.errors import BodyTooLarge, NotPermitted
-from services import bill_import
+from services import bill_import, rate_limit
 from services.bill_file import MAX_BYTES
 from services.bill_import import BillImportHasErrors, BillsChangedMeanwhile, CommittedImport, ImportPlan
 from services.bill_plan import PlannedBill
@@ -174,6 +174,7 @@ def _plan(plan: ImportPlan, language: str) -> ImportPlanOut:
     tag=_TAG,
     query=FileQuery,
     response=ImportPlanOut,
+    limits=(rate_limit.READ_BILL_FILE,),
     refusals=(NotPermitted, BodyTooLarge),
     raw_type="application/octet-stream",
     max_bytes=MAX_BYTES,
@@ -199,11 +200,13 @@ async def _replay(call: Call, import_id: UUID) -> BillImportOut:
     query=FileQuery,
     response=BillImportOut,
     status=201,
+    limits=(rate_limit.READ_BILL_FILE,),
     refusals=(NotPermitted, BodyTooLarge, BillImportHasErrors, BillsChangedMeanwhile),
     raw_type="application/octet-stream",
     max_bytes=MAX_BYTES,
     answer_within_s=85,
     replay=_replay,
+    makes="bill_import",
 )
 async def post_import(call: Call) -> BillImportOut:
     """All bills of the file in one transaction, or none. The same file again adds nothing and says so."""

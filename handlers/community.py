@@ -94,7 +94,7 @@ async def list_communities(call: Call) -> PageOut[CommunityOut]:
 
 
 @route("POST", "/api/v1/staff/communities", who=Who.STAFF, tag=TAG, summary="新开小区", body=NewCommunityIn,
-       status=201, response=CommunityOut, replay=_replay,
+       status=201, response=CommunityOut, replay=_replay, makes="community",
        refusals=(NotPermitted, NotFound, service.CommunityCodeTaken))  # fmt: skip
 async def create_community(call: Call) -> CommunityOut:
     """Organization-wide managers only."""

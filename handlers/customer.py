@@ -1,5 +1,6 @@
 """Customers on the register. Phone and ID number are shown masked."""
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -11,6 +12,9 @@ from kit.errors import NotFound, NotPermitted
 from kit.paging import DEFAULT_LIMIT, MAX_LIMIT
 from models.customer import Customer, CustomerKind
 from services import customer as service
+from services import customer_forget as forget_service
+from services import rate_limit
+from services.customer_forget import CustomerStillNeeded
 from services.phone import PhoneNotValid
 
 TAG = "业主客户 customers"
@@ -81,6 +85,7 @@ async def list_customers(call: Call) -> PageOut[CustomerOut]:
 
 @route("POST", "/api/v1/staff/customers/search", who=Who.STAFF, tag=TAG, summary="按手机号或姓名查找客户",
        body=CustomerSearchIn, response=PageOut[CustomerOut],
+       limits=(rate_limit.SEARCH_CUSTOMER,),
        refusals=(NotPermitted, PhoneNotValid, service.SearchEmpty))  # fmt: skip
 async def search_customers(call: Call) -> PageOut[CustomerOut]:
     body = call.body
@@ -89,7 +94,8 @@ async def search_customers(call: Call) -> PageOut[CustomerOut]:
 
 
 @route("POST", "/api/v1/staff/customers", who=Who.STAFF, tag=TAG, summary="登记客户", body=NewCustomerIn,
-       status=201, response=CustomerOut, replay=_replay, refusals=(NotPermitted, PhoneNotValid))  # fmt: skip
+       status=201, response=CustomerOut, replay=_replay, makes="customer",
+       refusals=(NotPermitted, PhoneNotValid))  # fmt: skip
 async def create_customer(call: Call) -> CustomerOut:
     return customer_out(await service.create_customer(call.actor, service.NewCustomer(**dict(call.body))))
 
@@ -101,9 +107,31 @@ async def get_customer(call: Call) -> CustomerOut:
 
 
 @route("PATCH", "/api/v1/staff/customers/{customer_id}", who=Who.STAFF, tag=TAG, summary="修改客户",
-       body=CustomerChangeIn, response=CustomerOut, refusals=(NotPermitted, NotFound, PhoneNotValid))  # fmt: skip
+       body=CustomerChangeIn, response=CustomerOut,
+       refusals=(NotPermitted, NotFound, PhoneNotValid, service.CustomerForgotten))  # fmt: skip
 async def update_customer(call: Call) -> CustomerOut:
     """Whoever changes a customer manages the register of every community where the customer has a room."""
     given = given_fields(call.body, nullable={"phone", "id_number"})
     change = service.CustomerChange(**given)
     return customer_out(await service.update_customer(call.actor, call.id("customer_id"), change))
+
+
+class ForgetIn(Body):
+    reason: str = Field(min_length=4, max_length=200)
+
+
+class ForgottenOut(Out):
+    """``name`` is the pseudonym under which bills, payments and receipts stay."""
+
+    id: Id
+    name: str
+    forgotten_at: datetime
+
+
+@route("POST", "/api/v1/staff/customers/{customer_id}/forget", who=Who.STAFF, tag=TAG, summary="清除旧客户的个人信息",
+       body=ForgetIn, response=ForgottenOut, refusals=(NotPermitted, NotFound, CustomerStillNeeded))  # fmt: skip
+async def forget_customer(call: Call) -> ForgottenOut:
+    """For a former customer of whom nothing is open. Cannot be taken back; a second click changes nothing."""
+    customer = await forget_service.forget_customer(call.actor, call.id("customer_id"), call.body.reason)
+    assert customer.forgotten_at is not None
+    return ForgottenOut(id=str(customer.id), name=customer.name, forgotten_at=customer.forgotten_at)

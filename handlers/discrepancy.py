@@ -12,13 +12,14 @@ from services import discrepancy as service
 
 
 class DiscrepancyOut(Out):
-    """A case: what was expected, what came, and what was done."""
+    """A case: what was expected, what came, and what was done. What only WeChat knows has no payment, and no community
+    where its merchant account serves several."""
 
     id: Id
     kind: DiscrepancyKind
     status: DiscrepancyState
-    community_id: Id
-    payment_id: Id
+    community_id: Id | None
+    payment_id: Id | None
     amount_fen: Fen
     facts: dict[str, Any]
     created_at: datetime
@@ -42,8 +43,8 @@ def _out(case: Discrepancy) -> DiscrepancyOut:
         id=str(case.id),
         kind=case.kind,
         status=case.state,
-        community_id=str(case.community_id),
-        payment_id=str(case.payment_id),
+        community_id=str(case.community_id) if case.community_id else None,
+        payment_id=str(case.payment_id) if case.payment_id else None,
         amount_fen=case.amount_fen,
         facts=case.facts,
         created_at=case.created_at,

@@ -68,7 +68,7 @@ async def list_fee_items(call: Call) -> PageOut[FeeItemOut]:
 
 
 @route("POST", "/api/v1/staff/communities/{community_id}/fee-items", who=Who.STAFF, tag=TAG, summary="新增收费项目",
-       body=NewFeeItemIn, status=201, response=FeeItemOut, replay=_replay,
+       body=NewFeeItemIn, status=201, response=FeeItemOut, replay=_replay, makes="fee_item",
        refusals=(NotPermitted, NotFound, service.FeeItemCodeTaken, service.FeeItemNameTaken,
                  MerchantAccountOfAnotherEntity))  # fmt: skip
 async def create_fee_item(call: Call) -> FeeItemOut:

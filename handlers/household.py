@@ -14,6 +14,8 @@ from kit.text import mask_name
 from models.access import Role
 from models.occupancy import OccupancyKind
 from services import household as service
+from services import rate_limit
+from services.consent import ConsentNeeded
 from services.occupancy import DatesNotValid, OccupancyEnded, OccupancyView
 from services.phone import PhoneNotValid
 
@@ -70,8 +72,10 @@ async def list_members(call: Call) -> PageOut[MemberOut]:
 
 
 @route("POST", "/api/v1/rooms/{room_id}/members", who=Who.RESIDENT, tag=TAG, summary="邀请成员", body=NewMemberIn,
-       status=201, response=MemberOut, replay=_replay,
-       refusals=(NotPermitted, NotFound, PhoneNotValid, service.AlreadyMember, DatesNotValid))  # fmt: skip
+       status=201, response=MemberOut, replay=_replay, makes="occupancy",
+       limits=(rate_limit.INVITE_MEMBER,),
+       refusals=(NotPermitted, NotFound, ConsentNeeded, PhoneNotValid, service.AlreadyMember,
+                 DatesNotValid))  # fmt: skip
 async def invite_member(call: Call) -> MemberOut:
     """The person is bound as soon as they share that phone with the company's mini-program, or at once if they have."""
     body = call.body

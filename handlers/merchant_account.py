@@ -118,7 +118,7 @@ async def list_merchant_accounts(call: Call) -> PageOut[MerchantAccountOut]:
 
 
 @route("POST", "/api/v1/staff/merchant-accounts", who=Who.STAFF, tag=TAG, summary="登记商户号",
-       body=NewMerchantAccountIn, status=201, response=MerchantAccountOut, replay=_replay,
+       body=NewMerchantAccountIn, status=201, response=MerchantAccountOut, replay=_replay, makes="merchant_account",
        refusals=(NotPermitted, NotFound, service.MerchantAccountTaken, service.PrivateKeyNotValid,
                  service.CertificateNotValid, service.WechatPayKeyNotValid, service.WechatPayKeyTaken,
                  service.MerchantModeNotConsistent))  # fmt: skip
@@ -158,7 +158,7 @@ async def update_merchant_account(call: Call) -> MerchantAccountOut:
 
 @route("POST", "/api/v1/staff/merchant-accounts/{account_id}/wechat-pay-keys", who=Who.STAFF, tag=TAG,
        summary="登记微信支付公钥或平台证书", body=WechatPayKeyIn, status=201, response=WechatPayKeyOut,
-       replay=_replay_key,
+       replay=_replay_key, makes="wechat_pay_key",
        refusals=(NotPermitted, NotFound, service.WechatPayKeyNotValid, service.WechatPayKeyTaken))  # fmt: skip
 async def add_wechat_pay_key(call: Call) -> WechatPayKeyOut:
     """Several keys may sign at once while WeChat changes over."""

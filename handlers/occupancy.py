@@ -76,7 +76,7 @@ async def list_occupancies(call: Call) -> PageOut[OccupancyOut]:
 
 
 @route("POST", "/api/v1/staff/rooms/{room_id}/occupancies", who=Who.STAFF, tag=TAG, summary="登记入住",
-       body=NewOccupancyIn, status=201, response=OccupancyOut, replay=_replay,
+       body=NewOccupancyIn, status=201, response=OccupancyOut, replay=_replay, makes="occupancy",
        refusals=(NotPermitted, NotFound, service.DatesNotValid, service.OccupancyExists))  # fmt: skip
 async def create_occupancy(call: Call) -> OccupancyOut:
     """To be claimed by the customer's phone."""

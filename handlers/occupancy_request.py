@@ -11,6 +11,8 @@ from handlers.route import Body, Call, Id, Out, PageOut, PageQuery, Who, route
 from kit.errors import MoveNotAllowed, NotFound, NotPermitted
 from models.occupancy import OccupancyKind, RequestState
 from services import occupancy_request as service
+from services import rate_limit
+from services.consent import ConsentNeeded
 from services.occupancy import OccupancyClaimed
 from services.phone import PhoneNotValid
 
@@ -117,8 +119,9 @@ async def list_my_requests(call: Call) -> PageOut[RequestOut]:
 
 
 @route("POST", "/api/v1/occupancy-requests", who=Who.RESIDENT, tag=TAG, summary="申请绑定房屋", body=NewRequestIn,
-       status=201, response=RequestOut, replay=_replay,
-       refusals=(NotFound, PhoneNotValid, service.AlreadyBound, service.RequestPending,
+       status=201, response=RequestOut, replay=_replay, makes="occupancy_request",
+       limits=(rate_limit.OCCUPANCY_REQUEST,),
+       refusals=(NotFound, ConsentNeeded, PhoneNotValid, service.AlreadyBound, service.RequestPending,
                  service.TooManyPendingRequests))  # fmt: skip
 async def create_request(call: Call) -> RequestOut:
     """For a resident whose phone is on no register, or who does not share it. Staff decide."""

@@ -5,16 +5,27 @@ from uuid import UUID
 from pydantic import Field
 
 from handlers.route import Body, Call, Id, Out, PageOut, PageQuery, Who, route
+from handlers.staff import StaffRole
 from kit.errors import NotFound, NotPermitted
-from models.organization import LegalEntity
+from models.access import STAFF_ROLES, Role
+from models.organization import LegalEntity, Organization
 from services import organization as service
 
 TAG = "物业公司 organization"
 
 
 class OrganizationOut(Out):
+    """``second_factor_roles``: whoever has one of them needs a second factor."""
+
     id: Id
     name: str
+    second_factor_roles: list[Role]
+
+
+class SecondFactorRolesIn(Body):
+    """All roles that are to need a second factor; none is every one's own choice."""
+
+    roles: list[StaffRole] = Field(max_length=len(STAFF_ROLES))
 
 
 class LegalEntityIn(Body):
@@ -30,6 +41,12 @@ class LegalEntityOut(Out):
     tax_number: str | None
 
 
+def _organization_out(organization: Organization) -> OrganizationOut:
+    return OrganizationOut(
+        id=str(organization.id), name=organization.name, second_factor_roles=organization.second_factor_roles
+    )
+
+
 def _out(entity: LegalEntity) -> LegalEntityOut:
     return LegalEntityOut(id=str(entity.id), name=entity.name, tax_number=entity.tax_number)
 
@@ -41,8 +58,15 @@ async def _replay(call: Call, entity_id: UUID) -> LegalEntityOut:
 @route("GET", "/api/v1/staff/organization", who=Who.STAFF, tag=TAG, summary="本公司", response=OrganizationOut,
        refusals=(NotPermitted,))  # fmt: skip
 async def get_organization(call: Call) -> OrganizationOut:
-    organization = await service.get_organization(call.actor)
-    return OrganizationOut(id=str(organization.id), name=organization.name)
+    return _organization_out(await service.get_organization(call.actor))
+
+
+@route("PUT", "/api/v1/staff/organization/second-factor-roles", who=Who.STAFF, tag=TAG, summary="设置须两步验证的岗位",
+       body=SecondFactorRolesIn, response=OrganizationOut,
+       refusals=(NotPermitted, service.SetUpYourOwnFirst))  # fmt: skip
+async def require_second_factor(call: Call) -> OrganizationOut:
+    """Applies at once: staff of these roles without a second factor can only set one up."""
+    return _organization_out(await service.require_second_factor(call.actor, call.body.roles))
 
 
 @route("GET", "/api/v1/staff/legal-entities", who=Who.STAFF, tag=TAG, summary="收款主体列表", query=PageQuery,
@@ -53,7 +77,7 @@ async def list_legal_entities(call: Call) -> PageOut[LegalEntityOut]:
 
 
 @route("POST", "/api/v1/staff/legal-entities", who=Who.STAFF, tag=TAG, summary="登记收款主体", body=LegalEntityIn,
-       status=201, response=LegalEntityOut, replay=_replay,
+       status=201, response=LegalEntityOut, replay=_replay, makes="legal_entity",
        refusals=(NotPermitted, service.LegalEntityNameTaken))  # fmt: skip
 async def create_legal_entity(call: Call) -> LegalEntityOut:
     return _out(await service.create_legal_entity(call.actor, call.body.name, call.body.tax_number))

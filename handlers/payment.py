@@ -16,6 +16,7 @@ from kit.money import format_yuan
 from models.payment import Channel, CloseReason, PaymentState, SurplusFate
 from models.refund import Refund, RefundKind, RefundState
 from services import payment as service
+from services import rate_limit
 
 
 class WechatOrderOut(Out):
@@ -179,6 +180,7 @@ async def _replay_payment(call: Call, payment_id: UUID) -> OpenedPaymentOut:
 
 @route("POST", "/api/v1/payments", who=Who.RESIDENT, tag="缴费 payments", summary="发起支付", body=OpenPaymentIn,
        status=201, response=OpenedPaymentOut, replay=_replay_payment,
+       limits=(rate_limit.OPEN_PAYMENT,),
        refusals=(NotFound, NotPermitted, service.OldestArrearsFirst, payments.BillAlreadyPaid, payments.BillVoided,
                  payments.BillNotPayableOnline, payments.BillsNeedSeparatePayments, payments.PaymentInProgress,
                  payments.AmountTooLarge, payments.WechatUnavailable, payments.WechatRefused))  # fmt: skip

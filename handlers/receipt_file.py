@@ -6,10 +6,12 @@ from uuid import UUID
 from handlers.route import Body, Call, Id, Out, PageOut, PageQuery, Query, Reply, Who, route
 from kit.errors import NotPermitted
 from models.receipt import ReceiptFile, ReceiptFormat, ReceiptPrint
+from services import rate_limit
 from services import receipt_file as service
 
 TAG = "收据 receipts"
-_PDF = {"tag": TAG, "content_type": "application/pdf", "waits": True, "refusals": (service.ReceiptFileNotMade,)}
+_PDF = {"tag": TAG, "content_type": "application/pdf", "waits": True, "limits": (rate_limit.READ_RECEIPT_FILE,),
+        "refusals": (service.ReceiptFileNotMade,)}  # fmt: skip
 
 
 class ReceiptFileQuery(Query):
@@ -67,7 +69,7 @@ async def get_receipt_pdf(call: Call) -> Reply:
 
 
 @route("POST", "/api/v1/staff/receipts/{receipt_id}/prints", who=Who.STAFF, tag=TAG, summary="打印收据（计次）",
-       body=PrintReceiptIn, status=201, response=ReceiptPrintOut, replay=_replay_print,
+       body=PrintReceiptIn, status=201, response=ReceiptPrintOut, replay=_replay_print, makes="receipt_print",
        refusals=(NotPermitted,))  # fmt: skip
 async def create_print(call: Call) -> ReceiptPrintOut:
     """Counts a copy on paper; the second and later ones say 补打."""

@@ -199,14 +199,14 @@ async def list_buildings(call: Call) -> PageOut[BuildingOut]:
 
 
 @route("POST", "/api/v1/staff/communities/{community_id}/buildings", who=Who.STAFF, tag=TAG, summary="新增楼栋",
-       body=NameIn, status=201, response=BuildingOut, replay=_replay_building,
+       body=NameIn, status=201, response=BuildingOut, replay=_replay_building, makes="building",
        refusals=(NotPermitted, NotFound, service.BuildingNameTaken))  # fmt: skip
 async def create_building(call: Call) -> BuildingOut:
     return _building_out(await service.create_building(call.actor, call.id("community_id"), call.body.name))
 
 
 @route("POST", "/api/v1/staff/buildings/{building_id}/units", who=Who.STAFF, tag=TAG, summary="新增单元",
-       body=NameIn, status=201, response=UnitOut, replay=_replay_unit,
+       body=NameIn, status=201, response=UnitOut, replay=_replay_unit, makes="unit",
        refusals=(NotPermitted, NotFound, service.UnitNameTaken))  # fmt: skip
 async def create_unit(call: Call) -> UnitOut:
     return _unit_out(await service.create_unit(call.actor, call.id("building_id"), call.body.name))
@@ -224,14 +224,14 @@ async def list_rooms(call: Call) -> PageOut[RoomOut]:
 
 
 @route("POST", "/api/v1/staff/communities/{community_id}/rooms", who=Who.STAFF, tag=TAG, summary="新增房屋",
-       body=RoomIn, status=201, response=RoomOut, replay=_replay_room,
+       body=RoomIn, status=201, response=RoomOut, replay=_replay_room, makes="room",
        refusals=(NotPermitted, NotFound, service.RoomNameTaken))  # fmt: skip
 async def create_room(call: Call) -> RoomOut:
     return _room_out(await service.create_room(call.actor, call.id("community_id"), _new(call.body)))
 
 
 @route("POST", "/api/v1/staff/communities/{community_id}/rooms/batch", who=Who.STAFF, tag=TAG, summary="批量新增房屋",
-       body=RoomsIn, status=201, response=RoomBatchOut, replay=_replay_batch, max_bytes=256 * 1024,
+       body=RoomsIn, status=201, response=RoomBatchOut, replay=_replay_batch, makes="room_batch", max_bytes=256 * 1024,
        refusals=(NotPermitted, NotFound, service.RoomRowsWrong, service.RoomNameTaken))  # fmt: skip
 async def create_rooms(call: Call) -> RoomBatchOut:
     """Up to 500 rooms, all or none; a refusal says which rows are wrong."""

@@ -17,6 +17,7 @@ from kit.ids import parse_id
 from kit.money import MAX_FEN
 from kit.paging import DEFAULT_LIMIT, MAX_LIMIT
 from models.access import Actor
+from services.rate_limit import Limit
 
 Item = TypeVar("Item")
 
@@ -82,6 +83,7 @@ class Call:
     path: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     raw: bytes = b""
+    address: str = ""  # from where it comes, as far as limits go (server/address.py)
     language: str = "zh"
 
     def id(self, name: str) -> UUID:
@@ -108,7 +110,10 @@ Handler = Callable[[Call], Awaitable[Any]]
 @dataclass(frozen=True)
 class Route:
     """A declared route. ``path`` writes parameters as ``{name}``. ``replay`` (given exactly for routes that take an
-    Idempotency-Key) renders the resource that an earlier request with the same key made."""
+    Idempotency-Key) renders the resource that an earlier request with the same key made. ``makes`` is the noun under
+    which that resource is audited: in the same transaction the key learns its id, so that not even a crash right after
+    the commit makes a second one. Without it the id is noted afterwards, and a repeat after a crash runs the handler
+    again, which must then find by itself what was committed."""
 
     method: str
     path: str
@@ -122,6 +127,7 @@ class Route:
     status: int = 200
     refusals: Sequence[type[Refusal]] = ()
     replay: Callable[[Call, UUID], Awaitable[Any]] | None = None
+    makes: str = ""
     max_bytes: int = 64 * 1024
     answer_within_s: int = 30  # then the caller is told to look again; what is under way goes on to its end
     urgent: bool = False  # does not wait for a database connection behind the others
@@ -129,6 +135,8 @@ class Route:
     content_type: str = "application/json"  # of the answer
     waits: bool = False  # may answer 202 with Retry-After until what was asked for is made
     description: str = ""
+    limits: Sequence[Limit] = ()  # counted in this order; the first that is used up refuses
+    enrolling: bool = False  # open to staff who still have to set their second factor up
 
 
 _ROUTES: dict[tuple[str, str], Route] = {}

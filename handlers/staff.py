@@ -23,6 +23,7 @@ def _of_staff(role: Role) -> Role:
     return role
 
 
+StaffRole = Annotated[Role, AfterValidator(_of_staff)]
 Password = Annotated[str, Field(min_length=8, max_length=128, description="至少8位")]
 Username = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{2,63}$")]
 
@@ -31,7 +32,7 @@ class StaffRoleIn(Body):
     """A role in one community; without ``community_id`` in all of the organization."""
 
     community_id: str | None = None
-    role: Annotated[Role, AfterValidator(_of_staff)]
+    role: StaffRole
 
 
 class StaffRoleOut(Out):
@@ -103,7 +104,7 @@ async def list_staff(call: Call) -> PageOut[StaffOut]:
 
 
 @route("POST", "/api/v1/staff/members", who=Who.STAFF, tag=TAG, summary="新增员工", body=NewStaffIn, status=201,
-       response=StaffOut, replay=_replay,
+       response=StaffOut, replay=_replay, makes="staff",
        refusals=(NotPermitted, NotFound, service.UsernameTaken, service.PasswordTooEasy))  # fmt: skip
 async def create_staff(call: Call) -> StaffOut:
     """A manager of communities gives at least one role, and only there."""

@@ -83,7 +83,8 @@ async def list_wechat_apps(call: Call) -> PageOut[WechatAppOut]:
 
 
 @route("POST", "/api/v1/staff/wechat-apps", who=Who.STAFF, tag=TAG, summary="登记小程序", body=NewWechatAppIn,
-       status=201, response=WechatAppOut, replay=_replay, refusals=(NotPermitted, service.AppidTaken))  # fmt: skip
+       status=201, response=WechatAppOut, replay=_replay, makes="wechat_app",
+       refusals=(NotPermitted, service.AppidTaken))  # fmt: skip
 async def create_wechat_app(call: Call) -> WechatAppOut:
     body = call.body
     return _out(await service.create_wechat_app(call.actor, body.appid, body.name, body.secret, body.templates))

@@ -13,7 +13,7 @@ async def send_message(message_id: str) -> None:
     await send(UUID(message_id))
 
 
-@job("sweep_messages", cron="* * * * * */30")
+@job("sweep_messages", cron="* * * * * */10")
 async def sweep_messages() -> None:
     """Send again what could not be sent."""
     await sweep()

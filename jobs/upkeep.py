@@ -4,13 +4,13 @@ import structlog
 
 from jobs.registry import job
 from models.unit_of_work import rows, unit_of_work
-from services import idempotency
+from services import idempotency, rate_limit
 from services.session import prune_sessions
 
 log = structlog.get_logger()
 
 KEPT_HOURS = 72
-_STALLED_S = 60
+_STALLED_S = 20
 
 # A worker that was killed leaves its jobs in "doing" for ever; its heartbeat tells. Jobs may run twice, so again.
 _RESCUE = """
@@ -31,7 +31,7 @@ RETURNING id
 """
 
 
-@job("rescue_jobs", cron="* * * * * */20")
+@job("rescue_jobs", cron="* * * * * */10")
 async def rescue_jobs() -> int:
     """Requeue the jobs of workers that are gone; how many."""
     found = await _rescue()
@@ -47,7 +47,8 @@ async def _rescue() -> int:
 
 @job("prune", cron="17 * * * * 0")
 async def prune() -> int:
-    """Forget finished jobs, old idempotency keys and ended sessions, batch by batch; how many jobs went."""
+    """Forget finished jobs, old idempotency keys, ended sessions and limits that nobody uses, batch by batch; how many
+    jobs went."""
     gone = batch = await _prune_jobs()
     while batch:
         batch = await _prune_jobs()
@@ -55,6 +56,8 @@ async def prune() -> int:
     while await idempotency.prune():
         continue
     while await prune_sessions():
+        continue
+    while await rate_limit.prune():
         continue
     return gone
 

@@ -7,7 +7,20 @@ from procrastinate import App, BaseRetryStrategy, PsycopgConnector, RetryDecisio
 from procrastinate.jobs import Job
 
 # Importing them registers the jobs.
-from jobs import alarm, message, payment, receipt, refund, shipping, upkeep, wechat_push  # noqa: F401
+from jobs import (  # noqa: F401
+    alarm,
+    catch_up,
+    export,
+    merchant_account,
+    message,
+    payment,
+    receipt,
+    refund,
+    seal,
+    shipping,
+    upkeep,
+    wechat_push,
+)
 from jobs.registry import JOBS, PERIODIC, JobFunction
 from models.database import APP_ROLE
 from models.job import QUEUE

@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,19 +76,49 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+_INDEX_KEY_ID = re.compile(r"[0-9A-Za-z_-]{0,20}")  # with a dot and 43 characters it fits a column of 64
+
+
+def key_id_of(stored: str) -> str | None:
+    """The id of the key that wrote a field (``v1.<key id>.<base64>``); None for text that no keyring wrote."""
+    version, _, rest = stored.partition(".")
+    key_id, dot, _ = rest.rpartition(".")
+    return key_id if version == "v1" and dot and key_id else None
+
+
+def index_key_id_of(index: str) -> str:
+    """The id of the key that made a blind index; empty for one of the key that has no id."""
+    return index.rpartition(".")[0]
+
+
 @dataclass(frozen=True)
 class Keyring:
-    """Keys for fields at rest: several to read (by key id), the ``current`` one to write, one for blind indexes."""
+    """Keys for fields at rest: several to read (by key id), the ``current`` one to write.
+
+    For blind indexes ``index_key`` writes, and ``old_index_keys`` (by id) are searched too while a change of keys
+    lasts. An index tells its key's id, ``<id>.<base64url>``; the key whose id is empty writes plain hex.
+    """
 
     keys: Mapping[str, bytes] = field(repr=False)
     current: str
     index_key: bytes = field(repr=False)
+    index_key_id: str = ""
+    old_index_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.current not in self.keys or any(len(key) != 32 for key in self.keys.values()):
             raise ValueError("a keyring needs 32-byte keys and a current one among them")
-        if len(self.index_key) < 32:
+        if any(len(key) < 32 for key in (self.index_key, *self.old_index_keys.values())):
             raise ValueError("the index key needs at least 32 bytes")
+        if self.index_key_id in self.old_index_keys:
+            raise ValueError("the id of the index key that writes is among the old ones")
+        if not all(_INDEX_KEY_ID.fullmatch(key_id) for key_id in self.index_key_ids):
+            raise ValueError("the id of an index key has at most 20 letters, digits, dashes or underscores")
+
+    @property
+    def index_key_ids(self) -> tuple[str, ...]:
+        """The ids of all index keys, the writing one last."""
+        return (*self.old_index_keys, self.index_key_id)
 
     def encrypt(self, plaintext: str, context: str) -> str:
         """``v1.<key id>.<base64>``, bound to ``context`` (``table.column``) so that it cannot be moved elsewhere."""
@@ -97,16 +128,27 @@ class Keyring:
 
     def decrypt(self, stored: str, context: str) -> str:
         """What ``encrypt`` hid; raises Undecipherable for a foreign, changed or moved value or an unknown key id."""
-        version, _, rest = stored.partition(".")
-        key_id, _, packed = rest.rpartition(".")
-        if version != "v1" or key_id not in self.keys:
+        key_id = key_id_of(stored)
+        if key_id is None or key_id not in self.keys:
             raise Undecipherable("unknown version or key id")
         try:
-            raw = base64.b64decode(packed, validate=True)
+            raw = base64.b64decode(stored.rpartition(".")[2], validate=True)
             return AESGCM(self.keys[key_id]).decrypt(raw[:12], raw[12:], context.encode()).decode()
         except (InvalidTag, ValueError) as error:
             raise Undecipherable("does not decrypt") from error
 
     def blind_index(self, plaintext: str, context: str) -> str:
-        """A keyed fingerprint for equality search (HMAC-SHA-256, hex): equal values match, nothing else is told."""
-        return hmac.new(self.index_key, f"{context}\0{plaintext}".encode(), hashlib.sha256).hexdigest()
+        """A keyed fingerprint for equality search (HMAC-SHA-256): equal values match, nothing else is told."""
+        return _fingerprint(self.index_key_id, self.index_key, plaintext, context)
+
+    def blind_indexes(self, plaintext: str, context: str) -> tuple[str, ...]:
+        """The fingerprints under every index key, old ones first: what to search by while a change of keys lasts."""
+        old = (_fingerprint(key_id, key, plaintext, context) for key_id, key in self.old_index_keys.items())
+        return (*old, self.blind_index(plaintext, context))
+
+
+def _fingerprint(key_id: str, key: bytes, plaintext: str, context: str) -> str:
+    made = hmac.new(key, f"{context}\0{plaintext}".encode(), hashlib.sha256)
+    if not key_id:
+        return made.hexdigest()
+    return f"{key_id}.{base64.urlsafe_b64encode(made.digest()).rstrip(b'=').decode()}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 SCHEME = "WECHATPAY2-SHA256-RSA2048"
 WINDOW_S = 300  # a timestamp this far from now, or farther, is refused
+_HEX = re.compile("[0-9A-Fa-f]{1,64}")
 _PAIR = re.compile(r'\s*([a-z_]+)="([^"]*)"\s*(?:,|$)')
 
 
@@ -60,3 +61,9 @@ def is_fresh(timestamp: str, now_s: int) -> bool:
     return (
         timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12 and abs(now_s - int(timestamp)) < WINDOW_S
     )
+
+
+def serial_number(serial: str) -> int | None:
+    """The number that a serial of hexadecimal digits writes, or None for any other text: ``int(text, 16)`` alone takes
+    signs, blanks, underscores and a prefix, and raises for the rest."""
+    return int(serial, 16) if _HEX.fullmatch(serial) else None

@@ -3,9 +3,9 @@
 ``require`` is called first by every service; no entry means refused. Reads begin at ``Model.visible_to(actor)``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -35,7 +35,7 @@ RESIDENT_ROLES = frozenset({Role.OWNER, Role.FAMILY, Role.TENANT})
 class Act(StrEnum):
     """Everything that can be asked for, one name each."""
 
-    ORGANIZATION_MANAGE = "organization.manage"  # communities, legal entities, apps, merchant accounts
+    ORGANIZATION_MANAGE = "organization.manage"  # communities, legal entities, apps, merchant accounts, policies
     STAFF_MANAGE = "staff.manage"  # accounts and roles of staff
     STAFF_READ = "staff.read"
     COMMUNITY_READ = "community.read"
@@ -43,6 +43,10 @@ class Act(StrEnum):
     REGISTER_MANAGE = "register.manage"
     REQUEST_READ = "occupancy_request.read"
     REQUEST_DECIDE = "occupancy_request.decide"
+    CUSTOMER_FORGET = "customer.forget"  # a former customer keeps a pseudonym only
+    PERSON_REVEAL = "person.reveal"  # the full phone or ID number, with a reason
+    REVEAL_READ = "reveal.read"
+    CONSENT_RECORD = "consent.record"  # a consent that was given at the counter
     HOUSEHOLD_INVITE = "household.invite"  # an owner invites and removes family or tenant
     FEE_ITEM_READ = "fee_item.read"
     FEE_ITEM_MANAGE = "fee_item.manage"
@@ -74,6 +78,10 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.REGISTER_MANAGE: frozenset({_.MANAGER, _.BUTLER}),
     Act.REQUEST_READ: frozenset({_.MANAGER, _.BUTLER, _.AUDITOR}),
     Act.REQUEST_DECIDE: frozenset({_.MANAGER, _.BUTLER}),
+    Act.CUSTOMER_FORGET: frozenset({_.MANAGER}),
+    Act.PERSON_REVEAL: frozenset({_.MANAGER, _.BUTLER, _.FINANCE}),
+    Act.REVEAL_READ: frozenset({_.MANAGER, _.AUDITOR}),
+    Act.CONSENT_RECORD: frozenset({_.MANAGER, _.BUTLER}),
     Act.HOUSEHOLD_INVITE: frozenset({_.OWNER}),
     Act.FEE_ITEM_READ: frozenset({_.MANAGER, _.BUTLER, _.CASHIER, _.FINANCE, _.AUDITOR}),
     Act.FEE_ITEM_MANAGE: frozenset({_.MANAGER, _.FINANCE}),
@@ -130,6 +138,8 @@ class Actor:
     occupancies: tuple[ActorOccupancy, ...] = ()
     customer_ids: frozenset[UUID] = frozenset()
     asked_by: str = ""
+    second_factor_at: datetime | None = None  # when the session last gave a code; None without a second factor
+    enrolment_needed: bool = False  # one of the roles needs a second factor that is not set up yet
 
     @property
     def is_staff(self) -> bool:
@@ -176,6 +186,18 @@ def require(actor: Actor, act: Act, *, community_id: UUID | None = None, room_id
     """Refuse with NotPermitted unless ``may``; a resident hears OwnerNeeded, for that is all that residents lack."""
     if not may(actor, act, community_id=community_id, room_id=room_id):
         raise OwnerNeeded() if actor.is_resident else NotPermitted()
+
+
+def require_at_one(actor: Actor, act: Act, community_ids: Collection[UUID]) -> UUID | None:
+    """The first of the communities in which the actor has the act, for what belongs to several; None when it belongs to
+    none and the actor has the act anywhere. Refuses with NotPermitted otherwise."""
+    if not community_ids:
+        require_somewhere(actor, act)
+        return None
+    for community_id in community_ids:
+        if may(actor, act, community_id=community_id):
+            return community_id
+    raise NotPermitted()
 
 
 def require_somewhere(actor: Actor, act: Act) -> None:

@@ -10,6 +10,7 @@ from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
 from kit import clock
+from models import idempotency
 from models.access import TABLE, Act, Actor
 from models.base import json_field
 from models.unit_of_work import inside_unit_of_work
@@ -71,3 +72,4 @@ async def record_tx(
         after=dict(after) if after is not None else None,
         request_id=request_id.get(),
     )
+    await idempotency.note_tx(target_kind, target_id)

@@ -30,6 +30,7 @@ class Customer(Row):
     phone_masked = fields.CharField(max_length=16, default="")
     id_number_cipher = fields.TextField(null=True)
     registered_by_staff_id = fields.UUIDField(null=True)
+    forgotten_at = fields.DatetimeField(null=True)  # then the name is a pseudonym, and neither phone nor number is left
 
     class Meta:
         table = "customers"

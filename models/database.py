@@ -14,7 +14,7 @@ MODULES = [
         "organization", "wechat_app", "community", "room", "customer", "occupancy", "resident", "staff", "session",
         "merchant_account", "fee_item", "bill", "payment", "refund", "ledger", "notification", "receipt", "message",
         "discrepancy", "audit", "idempotency", "installation", "wechat_push", "shipping", "alarm",
-        "process_report",
+        "process_report", "policy", "consent", "reveal", "export", "seal", "catch_up", "rate_limit", "second_factor",
     )
 ]  # fmt: skip
 APP_ROLE = "linli_app"

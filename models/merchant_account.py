@@ -34,6 +34,8 @@ class MerchantAccount(Row):
     private_key_cipher = fields.TextField()
     apiv3_key_cipher = fields.TextField()
     active = fields.BooleanField(default=True)
+    keys_check_at = fields.DatetimeField(null=True)  # when WeChat is next asked for its certificates; null: never
+    keys_ask_after = fields.DatetimeField(null=True)  # not before this, whoever wants to know
 
     class Meta:
         table = "merchant_accounts"
@@ -60,6 +62,8 @@ class WechatPayKey(Row):
     serial = fields.CharField(max_length=64)
     kind = fields.CharEnumField(WechatPayKeyKind, max_length=32)
     public_key_pem = fields.TextField()
+    effective_at = fields.DatetimeField(null=True)  # a public key has no dates
+    expires_at = fields.DatetimeField(null=True)  # not believed any more from then on
 
     class Meta:
         table = "wechat_pay_keys"

@@ -4,13 +4,17 @@ from tortoise import fields
 from tortoise.queryset import QuerySet
 
 from models.access import Actor
-from models.base import Row
+from models.base import Row, json_field
 
 
 class Organization(Row):
-    """A property company: the outermost wall; nothing crosses it."""
+    """A property company: the outermost wall; nothing crosses it.
+
+    Staff with one of ``second_factor_roles`` need a second factor before they may do anything else.
+    """
 
     name = fields.CharField(max_length=100)
+    second_factor_roles = json_field(default=list, db_default=[])
 
     class Meta:
         table = "organizations"

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from tortoise import fields
 from tortoise.expressions import Q
+from tortoise.fields.db_defaults import SqlDefault
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
@@ -34,6 +35,7 @@ class Receipt(Row):
     amount_fen = fields.BigIntField()
     issued_on = fields.DateField()
     content = json_field()
+    serial = fields.BigIntField(db_default=SqlDefault("nextval('receipts_serial_seq')"))  # the order for seals
 
     class Meta:
         table = "receipts"

@@ -11,7 +11,8 @@ def configure(keyring: Keyring) -> None:
     _keyring = keyring
 
 
-def _keys() -> Keyring:
+def keyring() -> Keyring:
+    """The keys of this process."""
     if _keyring is None:
         raise RuntimeError("the keyring is not configured")
     return _keyring
@@ -19,14 +20,19 @@ def _keys() -> Keyring:
 
 def encrypt(plaintext: str, context: str) -> str:
     """What to store of ``plaintext``; ``context`` names its place (``table.column``) and is needed to read it."""
-    return _keys().encrypt(plaintext, context)
+    return keyring().encrypt(plaintext, context)
 
 
 def decrypt(stored: str, context: str) -> str:
     """The plaintext; raises kit.crypto.Undecipherable for a foreign, changed or moved value."""
-    return _keys().decrypt(stored, context)
+    return keyring().decrypt(stored, context)
 
 
 def blind_index(plaintext: str, context: str) -> str:
-    """What to search by: equal values have equal indexes."""
-    return _keys().blind_index(plaintext, context)
+    """What to store beside a value to find it by: equal values have equal indexes."""
+    return keyring().blind_index(plaintext, context)
+
+
+def blind_indexes(plaintext: str, context: str) -> list[str]:
+    """What to search by: the value's index under each key, because a row may still have that of the last one."""
+    return list(keyring().blind_indexes(plaintext, context))

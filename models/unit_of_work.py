@@ -16,6 +16,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.connection import get_connection
 from tortoise.transactions import in_transaction
 
+from kit import crash_point
 from models.pool import DatabaseBusy
 
 P = ParamSpec("P")
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 _inside: ContextVar[bool] = ContextVar("inside_unit_of_work", default=False)
 _running: set[asyncio.Task[Any]] = set()
+_units: dict[str, None] = {}
 _ATTEMPTS = 3
 DRAIN_S = 15.0
 _TRY_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -53,19 +55,30 @@ async def row(sql: str, *values: Any) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+def units() -> list[str]:
+    """The names of the units of work that were declared so far: the module's and the function's."""
+    return list(_units)
+
+
 def unit_of_work(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     """Make ``function`` one transaction: all of it or nothing, finished even if the caller goes away.
 
     Refuses nesting with NestedUnitOfWork. A deadlock or serialization failure runs it again, at most three times in
-    all, so it must not touch anything outside the database.
+    all, so it must not touch anything outside the database. There is a crash point before and after its commit.
     """
+    name = f"{function.__module__}.{function.__qualname__}"
+    _units[name] = None
+    before_commit, after_commit = f"{name}.before_commit", f"{name}.after_commit"
 
     async def work(*args: P.args, **kwargs: P.kwargs) -> T:
         _inside.set(True)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with in_transaction("default"):
-                    return await function(*args, **kwargs)
+                    result = await function(*args, **kwargs)
+                    crash_point.passing(before_commit)
+                crash_point.passing(after_commit)
+                return result
             except _TRY_AGAIN:
                 if attempt == _ATTEMPTS:
                     raise DatabaseBusy() from None

@@ -8,6 +8,7 @@ from payments.bill import NewBill, NewLine, issue_bill_tx, publish_bill_tx, void
 from payments.bill_batch import issue_bills_tx
 from payments.callback import MAX_BYTES as MAX_NOTIFICATION_BYTES
 from payments.callback import receive
+from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bills
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
 from payments.errors import (
@@ -34,12 +35,13 @@ from payments.errors import (
 )
 from payments.gateways.base import PaidFact
 from payments.janitor import check_attempt, close_payment, sweep
-from payments.merchant import PaymentSettings, close, configure
+from payments.merchant import PaymentSettings, close, configure, forget_keys, keys_changed_tx
 from payments.receipt import issue_receipt
 from payments.refund import cancel_refund, retry_refund, submit_refund
 from payments.refund_janitor import check_refund, sweep_refunds
 from payments.settle import Settled, Settlement, settle
 from payments.surplus import keep_surplus_tx, return_surplus_tx
+from payments.wechat_pay_key import refresh_wechat_pay_keys, sweep_wechat_pay_keys
 
 __all__ = [
     "INVARIANTS",
@@ -52,6 +54,7 @@ __all__ = [
     "BillOfAnother",
     "BillVoided",
     "BillsNeedSeparatePayments",
+    "CatchUpReport",
     "LinesDoNotAddUp",
     "NewBill",
     "NewLine",
@@ -73,26 +76,33 @@ __all__ = [
     "Violation",
     "WechatRefused",
     "WechatUnavailable",
+    "begin_catch_up",
     "cancel_refund",
+    "catch_up",
     "check_attempt",
     "check_refund",
     "close",
     "close_payment",
     "configure",
+    "forget_keys",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
     "keep_surplus_tx",
+    "keys_changed_tx",
     "open_payment",
     "pay_group",
     "publish_bill_tx",
+    "read_bills",
     "receive",
+    "refresh_wechat_pay_keys",
     "retry_refund",
     "return_surplus_tx",
     "settle",
     "submit_refund",
     "sweep",
     "sweep_refunds",
+    "sweep_wechat_pay_keys",
     "violations",
     "void_bill_tx",
 ]

@@ -21,12 +21,14 @@ from models.metric import CALLBACKS
 from models.notification import NotificationKind, NotificationOutcome
 from models.unit_of_work import row, rows, unit_of_work
 from payments.errors import NotificationMalformed, NotificationUnverified, UnknownOrder
-from payments.gateways.wechat_pay import MerchantKeys, decrypt_resource, paid_fact
+from payments.gateways.merchant_keys import MerchantKeys
+from payments.gateways.wechat_pay import decrypt_resource, paid_fact
 from payments.gateways.wechat_refund import refund_fact
 from payments.merchant import keys_of
 from payments.refund_foreign import record_foreign_refund
 from payments.refund_news import Heard, hear_refund
 from payments.settle import Notice, Settled, settle
+from payments.unknown_serial import note_unknown_serial
 
 log = structlog.get_logger()
 
@@ -87,7 +89,13 @@ async def _receive(
     keys = await keys_of(merchant_account_id)
     if keys is None:
         raise NotFound()
-    notice = _open(keys, headers, body)
+    try:
+        notice = _open(keys, headers, body)
+    except NotificationUnverified:
+        serial = headers.get("wechatpay-serial", "")
+        if serial not in keys.wechat_keys:
+            await note_unknown_serial(merchant_account_id, serial)
+        raise
     kept = await _keep(kind, merchant_account_id, notice, body)
     if NotificationOutcome(kept["outcome"]) in _DONE:
         return NotificationOutcome(kept["outcome"])

@@ -24,6 +24,7 @@ from models.payment import (
 )
 from models.unit_of_work import row, unit_of_work
 from payments.gateways.base import GatewayError, OrderAlreadyPaid, OrderNotThere, TradeState
+from payments.gateways.wechat_pay import TRIES
 from payments.merchant import gateway_of
 from payments.settle import settle
 from payments.sweeping import Sweep
@@ -33,6 +34,13 @@ log = structlog.get_logger()
 # When WeChat is asked after an order was made, in seconds; then hourly. Follows WeChat's own advice (4012075249).
 STEPS_S = (5, 30, 60, 180, 300, 600, 1800)
 HOURLY_S = 3600
+# While a phone can pay it, an order is never left alone for longer than this, however late its owner pays: with all
+# callbacks lost, money is still posted within two minutes. Of WeChat's 300 queries a second it takes one per 90 orders.
+LIVE_S = 90
+# Past its expiry and still without an answer, it is asked about every minute for so long; then hourly, without an end:
+# money is never given up because nobody answers. After a day somebody is told.
+SOON_S = 3 * HOURLY_S
+UNDECIDED_S = 24 * HOURLY_S
 # When it is asked once more after we closed: what it said as it closed was perhaps a moment late.
 AFTER_CLOSE_S = (300, 3600)
 # An order that WeChat gave a prepay id for and then does not know: only this long after its expiry is it given up.
@@ -76,7 +84,7 @@ async def check_attempt(attempt_id: UUID) -> PaymentState | None:
     else:
         reason = await _why_close(attempt)
         if reason:
-            return await close_payment(attempt.payment_id, reason)
+            return await close_payment(attempt.payment_id, reason, tries=1)
         await _look_again(attempt_id, answered=True)
     return (await Payment.get(id=attempt.payment_id)).state
 
@@ -93,18 +101,19 @@ async def _why_close(attempt: PaymentAttempt) -> CloseReason | None:
     return CloseReason.BILL_CHANGED if payable and payable["gone"] else None
 
 
-async def close_payment(payment_id: UUID, reason: CloseReason) -> PaymentState | None:
+async def close_payment(payment_id: UUID, reason: CloseReason, *, tries: int = TRIES) -> PaymentState | None:
     """Close a payment at WeChat, then here; the state it ends in, None for an unknown id.
 
     WeChat first: what it confirms as closed cannot be paid any more. When it says that the order is paid, the payment
-    is settled instead. When it does not answer, nothing changes here and the sweep tries again.
+    is settled instead. When it does not answer, nothing changes here and the sweep tries again. A call of unknown
+    outcome is made at most ``tries`` times.
     """
     payment = await Payment.get_or_none(id=payment_id)
     if payment is None or payment.state is not PaymentState.OPEN:
         return payment.state if payment else None
     for attempt in await PaymentAttempt.filter(payment_id=payment_id, state__in=UNDECIDED):
         try:
-            closed = await _close_at_wechat(attempt)
+            closed = await _close_at_wechat(attempt, tries)
         except GatewayError as error:
             log.warning("close_failed", out_trade_no=attempt.out_trade_no, code=error.code)
             closed = False
@@ -114,9 +123,9 @@ async def close_payment(payment_id: UUID, reason: CloseReason) -> PaymentState |
     return await _commit_closed(payment_id, reason)
 
 
-async def _close_at_wechat(attempt: PaymentAttempt) -> bool:
+async def _close_at_wechat(attempt: PaymentAttempt, tries: int) -> bool:
     """Whether nobody can pay the order any more, by WeChat's word; when it is paid instead, settle it."""
-    gateway = await gateway_of(attempt.merchant_account_id)
+    gateway = await gateway_of(attempt.merchant_account_id, tries=tries)
     try:
         await gateway.close_order(attempt.out_trade_no)
     except OrderAlreadyPaid:
@@ -155,6 +164,8 @@ async def _look_again(attempt_id: UUID, *, answered: bool) -> None:
     now = clock.now()
     if attempt.state in UNDECIDED:
         attempt.next_check_at = _next_look(attempt, now)
+        if not answered and now - attempt.created_at > timedelta(seconds=UNDECIDED_S):
+            log.error("attempt_undecided", out_trade_no=attempt.out_trade_no, checks=attempt.check_count)
     elif attempt.state is AttemptState.CLOSED:
         payment = await Payment.get(id=attempt.payment_id)
         attempt.next_check_at = _look_after_close(payment.closed_at or now, now, answered=answered)
@@ -165,13 +176,15 @@ async def _look_again(attempt_id: UUID, *, answered: bool) -> None:
 
 
 def _next_look(attempt: PaymentAttempt, now: datetime) -> datetime:
-    """By the steps, then hourly; not later than the moment of expiry, and soon again when that has passed."""
+    """By the steps, and never long while a phone can pay; not later than the moment of expiry, and soon again when that
+    has passed; then hourly."""
     age_s = int((now - attempt.created_at).total_seconds())
     wait_s = next((step - age_s for step in STEPS_S if step > age_s + 1), HOURLY_S)
     wanted = now + timedelta(seconds=max(wait_s, STEPS_S[0]))
     if attempt.expires_at > now:
-        return min(wanted, attempt.expires_at + timedelta(seconds=1))
-    if age_s < HOURLY_S * 3:
+        latest = now + timedelta(seconds=LIVE_S) if attempt.prepay_id else wanted
+        return min(wanted, latest, attempt.expires_at + timedelta(seconds=1))
+    if age_s < SOON_S:
         return min(wanted, now + timedelta(seconds=60))
     return wanted
 

@@ -1,12 +1,16 @@
-"""Merchant accounts as gateways: keys decrypted once, kept in the process, dropped when the row changes."""
+"""Merchant accounts as gateways: keys decrypted once, kept in the process, dropped when any process changes the row."""
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import httpx
+from tortoise.expressions import Q
 
+from kit import clock
 from kit.crypto import load_private_key, load_public_key
+from models import broadcast
 from models.merchant_account import (
     APIV3_KEY_CONTEXT,
     PRIVATE_KEY_CONTEXT,
@@ -16,9 +20,12 @@ from models.merchant_account import (
 )
 from models.secret import decrypt
 from payments.gateways.base import Gateway
-from payments.gateways.wechat_pay import PRODUCTION_HOSTS, TRIES, MerchantKeys, WechatPay
+from payments.gateways.merchant_keys import MerchantKeys
+from payments.gateways.wechat_pay import PRODUCTION_HOSTS, TRIES, WechatPay
+from payments.unknown_serial import note_unknown_serial
 
-_KEPT_S = 60  # how long another process may go on with a key that was changed; new keys are added, not swapped
+_TOPIC = "merchant_keys"
+_KEPT_S = 60  # how long a process goes on with keys that were changed when it could not hear of it
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class PaymentSettings:
 _settings: PaymentSettings | None = None
 _http: httpx.AsyncClient | None = None
 _cache: dict[UUID, tuple[float, MerchantKeys]] = {}
+_forgotten = 0  # counts what was forgotten, so that keys which were being read meanwhile are not kept
 
 
 def configure(settings: PaymentSettings) -> None:
@@ -79,11 +87,14 @@ async def keys_of(merchant_account_id: UUID, *, fresh: bool = False) -> Merchant
     kept = _cache.get(merchant_account_id)
     if kept and not fresh and time.monotonic() - kept[0] < _KEPT_S:
         return kept[1]
+    before = _forgotten
     account = await MerchantAccount.get_or_none(id=merchant_account_id)
     if account is None:
         return None
     # Newest first: during a change of keys WeChat is asked to sign with the one that stays.
-    rows = await WechatPayKey.filter(merchant_account_id=merchant_account_id).order_by("-created_at", "-id")
+    in_force = Q(expires_at__isnull=True) | Q(expires_at__gt=clock.now())
+    known = WechatPayKey.filter(in_force, merchant_account_id=merchant_account_id)
+    rows = await known.order_by("-created_at", "-id")
     keys = MerchantKeys(
         mode=account.mode,
         mchid=account.mchid,
@@ -95,8 +106,27 @@ async def keys_of(merchant_account_id: UUID, *, fresh: bool = False) -> Merchant
         wechat_keys={row.serial: load_public_key(row.public_key_pem) for row in rows},
         public_key_id=next((row.serial for row in rows if row.kind is WechatPayKeyKind.PUBLIC_KEY), None),
     )
-    _cache[merchant_account_id] = (time.monotonic(), keys)
+    if before == _forgotten:
+        _cache[merchant_account_id] = (time.monotonic(), keys)
     return keys
+
+
+async def keys_changed_tx(merchant_account_id: UUID) -> None:
+    """Once the caller's transaction has committed, every process reads the keys of the account anew."""
+    await broadcast.tell_tx(_TOPIC, str(merchant_account_id))
+
+
+def forget_keys(merchant_account_id: str | None) -> None:
+    """Read the keys of the account, or of all, anew when they are needed next."""
+    global _forgotten
+    _forgotten += 1
+    if merchant_account_id is None:
+        _cache.clear()
+    else:
+        _cache.pop(UUID(merchant_account_id), None)
+
+
+broadcast.hear(_TOPIC, forget_keys)
 
 
 async def gateway_of(merchant_account_id: UUID, *, tries: int = TRIES) -> Gateway:
@@ -104,4 +134,5 @@ async def gateway_of(merchant_account_id: UUID, *, tries: int = TRIES) -> Gatewa
     keys = await keys_of(merchant_account_id)
     if keys is None:
         raise LookupError(f"merchant account {merchant_account_id} does not exist")
-    return WechatPay(keys, _client(), settings().wechat_pay_base, tries)
+    unknown_serial = partial(note_unknown_serial, merchant_account_id)
+    return WechatPay(keys, _client(), settings().wechat_pay_base, tries, unknown_serial)

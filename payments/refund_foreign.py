@@ -41,7 +41,7 @@ async def record_foreign_refund(merchant_account_id: UUID, fact: RefundFact) -> 
     }
     case = await open_case_tx(
         DiscrepancyKind.FOREIGN_REFUND,
-        uuid5(attempt.id, fact.out_refund_no),  # a number of somebody else's has no row of ours
+        foreign_source(attempt.id, fact.out_refund_no),
         organization_id=payment.organization_id,
         community_id=payment.community_id,
         payment_id=payment.id,
@@ -52,3 +52,8 @@ async def record_foreign_refund(merchant_account_id: UUID, fact: RefundFact) -> 
         await Discrepancy.filter(id=case.id).update(facts=facts)
     log.error("foreign_refund", out_trade_no=attempt.out_trade_no, amount_fen=fact.amount_fen)
     return True
+
+
+def foreign_source(attempt_id: UUID, out_refund_no: str) -> UUID:
+    """What stands for a refund whose number is somebody else's, and so has no row of ours."""
+    return uuid5(attempt_id, out_refund_no)

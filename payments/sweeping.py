@@ -17,7 +17,7 @@ log = structlog.get_logger()
 AT_ONCE = 8
 A_BATCH = 3 * AT_ONCE  # what is surely worked while the claim lasts, even when WeChat hangs
 _A_SWEEP_S = 30
-_CLAIM_S = 60  # a claimed row is left alone this long; a sweep that dies loses no more than that
+_CLAIM_S = 30  # a claimed row is left alone this long; a sweep that dies loses no more than that
 
 _CLAIM = """
 UPDATE {table} SET next_check_at = $1 WHERE id IN (

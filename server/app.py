@@ -15,8 +15,9 @@ from sanic.exceptions import NotFound as NoSuchRoute
 import handlers.api  # noqa: F401 - importing declares every route
 import payments
 from handlers.route import all_routes
+from kit import crash_point
 from kit.errors import BodyTooLarge, MalformedJson, NotFound, Refusal, all_refusals
-from models import secret
+from models import broadcast, redis, secret
 from models.database import connect, disconnect
 from models.unit_of_work import drain
 from server import openapi
@@ -24,7 +25,7 @@ from server.dispatch import InternalFault, handle, refuse
 from server.log import configure_logs
 from server.metric import watched
 from server.settings import Settings
-from services import health, miniprogram
+from services import health, miniprogram, rate_limit
 
 VERSION = "0.1.0"
 MAX_BODY_BYTES = 9 * 1024 * 1024
@@ -46,9 +47,12 @@ class NoSuchMethod(Refusal):
 
 def configure(settings: Settings) -> None:
     """Give every room what it needs to know of the settings; for the API, the worker and the command line alike."""
+    crash_point.arm(settings.crash_at if settings.dev else None)
     secret.configure(settings.keyring())
     payments.configure(payments.PaymentSettings(settings.pay_base(), settings.callback_base(), dev=settings.dev))
     miniprogram.configure(settings.api_base())
+    redis.configure(settings.redis())
+    rate_limit.configure(counted=settings.rate_limits == "on")
 
 
 async def open_resources(settings: Settings) -> None:
@@ -63,6 +67,7 @@ async def close_resources() -> None:
         log.error("ended_in_the_middle", units_of_work=left)
     await payments.close()
     await miniprogram.close()
+    await redis.close()
     await disconnect()
 
 
@@ -76,6 +81,7 @@ def create_app(settings: Settings, *, own_database: bool = True) -> App:
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = 20
     app.config.ACCESS_LOG = False
     app.config.OAS = False
+    app.ctx.trusted_proxies = settings.trusted_proxies
     for declared in all_routes():
         app.add_route(
             handle(declared),
@@ -100,6 +106,7 @@ def _own_database(app: App, settings: Settings) -> None:
         configure(settings)
         await open_resources(settings)
         url, host, port = settings.require_database_url(), settings.metrics_host, settings.metrics_port
+        broadcast.start(url)
         await watching.enter_async_context(watched("api", VERSION, url, host, port))
         log.info("started", process="api", version=VERSION, pid=os.getpid(), port=settings.port)
 
@@ -111,6 +118,7 @@ def _own_database(app: App, settings: Settings) -> None:
 
     async def end(_app: App) -> None:
         await watching.aclose()
+        await broadcast.stop()
         await close_resources()
         log.info("ended", process="api")
 

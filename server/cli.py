@@ -5,12 +5,14 @@ import json
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from server.child import end_with_parent
 from server.settings import Settings, get_settings
+
+T = TypeVar("T")
 
 app = typer.Typer(
     name="linli",
@@ -23,6 +25,10 @@ bills = typer.Typer(help="Bills.", no_args_is_help=True)
 app.add_typer(bills, name="bills")
 organization = typer.Typer(help="Property companies.", no_args_is_help=True)
 app.add_typer(organization, name="organization")
+keys = typer.Typer(help="Keys of phones, ID numbers and merchant secrets (docs/privacy.md).", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+staff = typer.Typer(help="Accounts of staff.", no_args_is_help=True)
+app.add_typer(staff, name="staff")
 
 
 def fail(sentence: str) -> NoReturn:
@@ -42,34 +48,44 @@ def settings_or_fail() -> Settings:
         fail(f"a setting is wrong: {'.'.join(map(str, first['loc'])) or 'environment'}: {first['msg']}")
 
 
-def in_database(work: Callable[[], Coroutine[Any, Any, Any]], *, configured: bool = True) -> Any:
-    """Run ``work`` with the application's database open. In dev without DATABASE_URL that is the embedded server,
-    the running one or one started for this command."""
-    from server.app import close_resources, configure, open_resources
+def at_database(work: Callable[[Settings, bool], Coroutine[Any, Any, T]], *, alone: bool = False) -> T:
+    """Run ``work`` with settings that name the database, and whether that is the embedded server. ``alone``: not while
+    `linli up` runs."""
     from server.log import configure_logs
+    from server.migration import make_embedded
     from server.supervisor import CannotRun, database
 
     settings = settings_or_fail()
     configure_logs("warning")
+    try:
+        if settings.database_url or not settings.dev:
+            settings.require_database_url()
+            return asyncio.run(work(settings, False))
+        with database(settings.state, None, alone=alone) as server:
+            assert server is not None
+            if alone:
+                asyncio.run(make_embedded(server.url("postgres")))
+            named = settings.with_database(server.url("linli", "linli_app"), server.url("linli"))
+            return asyncio.run(work(named, True))
+    except (CannotRun, ValueError) as problem:
+        fail(str(problem))
 
-    async def run(one: Settings) -> Any:
+
+def in_database(work: Callable[[], Coroutine[Any, Any, Any]], *, configured: bool = True) -> Any:
+    """Run ``work`` with the application's database open. In dev without DATABASE_URL that is the embedded server,
+    the running one or one started for this command."""
+    from server.app import close_resources, configure, open_resources
+
+    async def run(settings: Settings, _embedded: bool) -> Any:
         if configured:
-            configure(one)
-        await open_resources(one)
+            configure(settings)
+        await open_resources(settings)
         try:
             return await work()
         finally:
             await close_resources()
 
-    try:
-        if settings.database_url or not settings.dev:
-            settings.require_database_url()
-            return asyncio.run(run(settings))
-        with database(settings.state, None) as server:
-            assert server is not None
-            return asyncio.run(run(settings.with_database(server.url("linli", "linli_app"), server.url("linli"))))
-    except (CannotRun, ValueError) as problem:
-        fail(str(problem))
+    return at_database(run)
 
 
 @app.command()
@@ -182,9 +198,20 @@ def reset() -> None:
 @app.command()
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    seals: Annotated[bool, typer.Option("--seals", help="Read everything that is sealed again instead.")] = False,
+    since: Annotated[str | None, typer.Option(help="With --seals: only what was sealed since, 2026-11-01.")] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="With --seals: a digest noted earlier, that must still be there.")
+    ] = None,
 ) -> None:
     """Check every invariant of the money (docs/ledger.md) on the live database. Ends with 1 when one is broken."""
     import payments
+    from server.seal_report import show_seals
+
+    if seals:
+        if not in_database(lambda: show_seals(since, head or []), configured=False):
+            raise typer.Exit(1)
+        return
 
     found = in_database(lambda: payments.violations(), configured=False)
     if as_json:
@@ -213,6 +240,62 @@ def alarms() -> None:
             typer.echo(f"       {one.alarm.sentence(one.facts, 'zh')}")
             typer.echo(f"       {one.alarm.sentence(one.facts, 'en')}")
     if any(one.active for one in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path | None, typer.Argument(help="A folder that does not exist yet.")] = None,
+) -> None:
+    """Write everything as it is in one moment, with a manifest to measure a restore by. Nothing need be stopped."""
+    from server.backup import back_up, default_folder, what_is_missing
+
+    where = folder or default_folder()
+
+    async def run(settings: Settings, _embedded: bool) -> dict[str, Any]:
+        return await back_up(settings.require_database_url(owner=True), where, settings.keyring())
+
+    manifest = at_database(run)
+    typer.echo(f"{where}: {sum(manifest['rows'].values())} rows, {manifest['dump']['bytes']} bytes packed")
+    typer.echo(f"sha256 {manifest['dump']['sha256']}")
+    for one in manifest["seals"]:
+        typer.echo(f"head   {one['scope']} {one['last_row']} {one['digest']}")
+    typer.echo(what_is_missing(settings_or_fail().dev))
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="What `linli backup` wrote.")],
+) -> None:
+    """Bring a backup back into an empty database, verify it, and ask WeChat about everything since."""
+    from server.app import close_resources, configure
+    from server.catch_up_report import show_catch_up
+    from server.restore import restore as restore_into
+
+    async def run(settings: Settings, embedded: bool) -> bool:
+        configure(settings)
+        urls = settings.require_database_url(owner=True), settings.require_database_url()
+        try:
+            good = await restore_into(folder, *urls, settings.keyring(), typer.echo, embedded=embedded)
+            await show_catch_up(None)
+            return good
+        finally:
+            await close_resources()
+
+    if not at_database(run, alone=True):
+        fail("the restored books are not those of the backup: see above, and do not open them to anybody")
+
+
+@app.command("catch-up")
+def catch_up(
+    since: Annotated[
+        str | None, typer.Option(help="Begin: the books came back otherwise and are of this moment (ISO 8601).")
+    ] = None,
+) -> None:
+    """After a restore: ask WeChat about everything since the backup. May be repeated; restore runs it itself."""
+    from server.catch_up_report import show_catch_up
+
+    if not in_database(lambda: show_catch_up(since)):
         raise typer.Exit(1)
 
 
@@ -264,6 +347,44 @@ def open_organization(
     except Refusal as refusal:
         fail(refusal.sentence("en"))
     typer.echo(f"{opened.name} is open; {username} signs in at POST /api/v1/auth/staff")
+
+
+@keys.command("status")
+def key_status() -> None:
+    """Say how many values are under each key. Ends with 1 while some are not under the keys that write."""
+    from server.keys import show_status
+
+    if not in_database(show_status):
+        raise typer.Exit(1)
+
+
+@keys.command("rotate")
+def rotate_keys() -> None:
+    """Write every value anew under the keys that write, while everything runs; may be ended and begun again."""
+    from server.keys import run_rotation
+
+    unreadable = in_database(run_rotation)
+    for one in unreadable:
+        typer.echo(f"unreadable: {one}")
+    if unreadable:
+        fail(f"no key of LINLI_FIELD_KEYS opens {len(unreadable)} values; keep every key until they are mended")
+
+
+@staff.command("reset-second-factor")
+def reset_second_factor(username: Annotated[str, typer.Argument(help="Whose phone is lost.")]) -> None:
+    """Take the second factor of an account away: for a company's only manager, who has no other manager to ask."""
+    from kit.errors import Refusal
+    from models.access import system_actor
+    from services.second_factor import reset_second_factor_of as reset
+
+    async def work() -> None:
+        await reset(system_actor("linli staff reset-second-factor"), username)
+
+    try:
+        in_database(work)
+    except Refusal as refusal:
+        fail(refusal.sentence("en"))
+    typer.echo(f"{username} signs in with the password alone now; every session of the account is over")
 
 
 def main() -> None:

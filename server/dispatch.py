@@ -18,13 +18,16 @@ from kit.errors import BodyTooLarge, MalformedJson, NotFound, NotSignedIn, Refus
 from kit.ids import new_code
 from models.access import Actor, ActorKind
 from models.audit import request_id
+from models.idempotency import Claim, working_for
 from models.metric import count_request
 from models.pool import DatabaseBusy, urgent
 from models.unit_of_work import finish
+from server.address import origin
 from server.problem import invalid_input, problem
-from services import idempotency
+from services import idempotency, rate_limit
 from services.health import is_leaving
-from services.session import authenticate
+from services.rate_limit import Limit, Per
+from services.session import SecondFactorRequired, authenticate
 
 log = structlog.get_logger()
 
@@ -156,11 +159,24 @@ async def _answer(route: Route, request: Request, path: Mapping[str, str]) -> HT
         path=path,
         headers={name.lower(): value for name, value in request.headers.items()},
         raw=request.body,
+        address=origin(request.ip, request.headers.getall("x-forwarded-for", []), request.app.ctx.trusted_proxies),
         language=language_of(request),
     )
+    for limit in route.limits:
+        await rate_limit.take(limit, _subject(limit, call))
     if route.replay is None:
         return render(route, await route.handler(call))
     return render(route, await _once(route, call, path, request))
+
+
+def _subject(limit: Limit, call: Call) -> str:
+    """Who shares the limit that a route is declared with."""
+    if limit.per is Per.ADDRESS:
+        return call.address
+    if limit.per is Per.ACCOUNT:
+        return str(call.body.username).lower()
+    assert limit.per is Per.CALLER, f"{limit.name} is not for a route"
+    return call.actor.label()
 
 
 async def _guard(route: Route, request: Request) -> Actor:
@@ -172,6 +188,8 @@ async def _guard(route: Route, request: Request) -> Actor:
     actor = await authenticate(token.strip())
     if actor.kind not in _ALLOWED[route.who]:
         raise NotFound()  # the other side's routes do not exist for this one
+    if actor.enrolment_needed and not route.enrolling:
+        raise SecondFactorRequired()
     return actor
 
 
@@ -219,13 +237,16 @@ async def _claim_and_work(route: Route, call: Call, path: Mapping[str, str], req
     )
     if resource_id is not None:
         return await route.replay(call, resource_id)
+    claim = Claim(key_row, route.makes)
     try:
-        made = await route.handler(call)
+        with working_for(claim):
+            made = await route.handler(call)
     except BaseException:
         # A 4xx is answered again by the rules and a 5xx may succeed: neither is remembered.
         await idempotency.release(key_row)
         raise
-    await idempotency.remember(key_row, UUID(str(made.id)))
+    if not claim.noted:
+        await idempotency.remember(key_row, UUID(str(made.id)))
     return made
 
 

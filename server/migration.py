@@ -42,15 +42,20 @@ async def apply(owner_url: str) -> list[str]:
         await guard.close()
 
 
-async def prepare_embedded(postgres_url: str, linli_url: str) -> list[str]:
-    """In the embedded server: make the database, apply what is pending (its names are answered), and let the role that
-    owns nothing sign in."""
+async def make_embedded(postgres_url: str) -> None:
+    """In the embedded server: make the database if there is none; it stays empty."""
     admin = await asyncpg.connect(**credentials(postgres_url))
     try:
         if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = 'linli'"):
             await admin.execute("CREATE DATABASE linli")
     finally:
         await admin.close()
+
+
+async def prepare_embedded(postgres_url: str, linli_url: str) -> list[str]:
+    """In the embedded server: make the database, apply what is pending (its names are answered), and let the role that
+    owns nothing sign in."""
+    await make_embedded(postgres_url)
     names = await apply(linli_url)
     owner = await asyncpg.connect(**credentials(linli_url))
     try:

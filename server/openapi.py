@@ -117,6 +117,10 @@ def _refusals(route: Route) -> list[type[Refusal]]:
     found = list(route.refusals)
     if route.who is not Who.PUBLIC:
         found.append(NotSignedIn)
+        if route.who is not Who.RESIDENT and not route.enrolling:
+            found.append(all_refusals()["second_factor_required"])
+    if route.limits:
+        found.append(all_refusals()["too_many_requests"])
     if route.body is not None:
         found += [MalformedJson, InvalidInput, BodyTooLarge]
         found += [kind for kind in all_refusals().values() if issubclass(kind, InvalidInput)]

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import psycopg
 import structlog
 
+from models import broadcast
 from models.database import APP_ROLE
 from server.app import VERSION, close_resources, configure, create_app, open_resources
+from server.keys import unfit
 from server.log import configure_logs
 from server.metric import watched
 from server.settings import Settings
@@ -19,7 +21,7 @@ from server.settings import Settings
 log = structlog.get_logger()
 
 _PAUSE_S = 2
-_ONE_API = 0x6C696E6C69_01  # the advisory lock that one API process holds
+_ONE_API = 0x6C696E6C69_01  # the advisory lock that one API process holds, or all that share a Redis
 
 
 def run_api(settings: Settings) -> str | None:
@@ -34,7 +36,8 @@ def run_api(settings: Settings) -> str | None:
         listening = socket.create_server((settings.host, settings.port), backlog=1024)
     except OSError as error:
         return f"port {settings.port} cannot be taken ({error.strerror}); set LINLI_PORT to another"
-    with listening, _alone(url) as problem_or_none:
+    with listening, _in_company(url, shared=settings.redis() is not None) as problem_or_none:
+        problem_or_none = problem_or_none or unfit(settings)
         if problem_or_none:
             return problem_or_none
         listening.setblocking(False)
@@ -43,20 +46,23 @@ def run_api(settings: Settings) -> str | None:
 
 
 @contextlib.contextmanager
-def _alone(url: str) -> Iterator[str | None]:
-    """Hold the lock of the one API process for as long as this one runs: without Redis between them, two would each
-    keep their own idea of who asked WeChat a moment ago."""
+def _in_company(url: str, *, shared: bool) -> Iterator[str | None]:
+    """Hold the lock of the API for as long as this process runs: alone without Redis, together with others that have
+    Redis too. One that has it and one that has not would each count limits for themselves."""
     try:
         connection = psycopg.connect(url, autocommit=True, options=f"-c role={APP_ROLE}", connect_timeout=10)
     except psycopg.Error as error:
         yield f"the database does not answer: {str(error).splitlines()[0]}"
         return
     with connection:
-        held = connection.execute("SELECT pg_try_advisory_lock(%s)", (_ONE_API,)).fetchone()
-        if not held or not held[0]:
-            yield "another API process serves this database already; one API process is all that runs without Redis"
-        else:
+        how = "pg_try_advisory_lock_shared" if shared else "pg_try_advisory_lock"
+        held = connection.execute(f"SELECT {how}(%s)", (_ONE_API,)).fetchone()
+        if held and held[0]:
             yield None
+        elif shared:
+            yield "an API process without REDIS_URL serves this database already: give it REDIS_URL too"
+        else:
+            yield "another API process serves this database already; one API process is all that runs without Redis"
 
 
 def run_worker(settings: Settings) -> str | None:
@@ -67,6 +73,8 @@ def run_worker(settings: Settings) -> str | None:
         settings.callback_base()
     except ValueError as problem:
         return str(problem)
+    if problem_or_none := unfit(settings):
+        return problem_or_none
     asyncio.run(_work(settings))
     return None
 
@@ -76,6 +84,7 @@ async def _work(settings: Settings) -> None:
     configure(settings)
     await open_resources(settings)
     url = settings.require_database_url()
+    broadcast.start(url)
     log.info("started", process="worker", version=VERSION, pid=os.getpid())
     try:
         async with watched("worker", VERSION, url, settings.metrics_host, settings.metrics_port):
@@ -87,6 +96,7 @@ async def _work(settings: Settings) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
     finally:
+        await broadcast.stop()
         await close_resources()
 
 
@@ -105,6 +115,8 @@ async def _work_on(url: str) -> None:
                     install_signal_handlers=False,
                     shutdown_graceful_timeout=8,
                     fetch_job_polling_interval=2,
+                    update_heartbeat_interval=5,
+                    stalled_worker_timeout=20,
                 )
         except Exception as error:
             log.error("worker_stopped", kind=type(error).__name__)

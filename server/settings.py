@@ -6,12 +6,13 @@ import os
 import secrets
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kit.crypto import Keyring
+from server.address import Network, read_networks
 from server.postgres_home import private_folder
 
 PRODUCTION_MINI_PROGRAM_BASE = "https://api.weixin.qq.com"
@@ -44,8 +45,17 @@ class Settings(BaseSettings):
     field_keys: SecretStr | None = Field(
         None, alias="LINLI_FIELD_KEYS", description='JSON {"key id": "base64 of 32 bytes", …}; the last one writes'
     )
-    index_key: SecretStr | None = Field(None, alias="LINLI_INDEX_KEY", description="base64 of at least 32 bytes")
+    index_key: SecretStr | None = Field(
+        None,
+        alias="LINLI_INDEX_KEY",
+        description="base64 of at least 32 bytes, or JSON like LINLI_FIELD_KEYS; the last one writes, all are searched",
+    )
     pool_size: int = Field(16, ge=2, le=200, alias="LINLI_POOL_SIZE")
+    crash_at: str | None = Field(
+        None,
+        alias="LINLI_CRASH_AT",
+        description="dev only: where to end as if killed, <place>.before_commit:3 and such",
+    )
     drain_s: int | None = Field(
         None, ge=0, le=60, alias="LINLI_DRAIN_S",
         description="Seconds between 'not ready' and the end of taking requests; 5, in dev 0",
@@ -58,23 +68,50 @@ class Settings(BaseSettings):
         alias="LINLI_METRICS_PORT",
         description="Where this process answers /metrics; none: nowhere",
     )
+    redis_url: SecretStr | None = Field(
+        None, alias="REDIS_URL", description="redis://…, needed as soon as more than one API process serves"
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (), alias="LINLI_TRUSTED_PROXIES", description="networks whose X-Forwarded-For is believed: 10.0.0.0/8,::1"
+    )
+    rate_limits: Literal["on", "off"] = Field("on", alias="LINLI_RATE_LIMITS", description="off: dev only, under load")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LINLI_LOG_LEVEL")
 
     @property
     def dev(self) -> bool:
         return self.env == "dev"
 
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, given: object) -> object:
+        return read_networks(given) if isinstance(given, str) else given
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None and not given.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("REDIS_URL must begin with redis://, rediss:// or unix://")
+        return given
+
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:
         if self.dev:
             return self
+        if self.crash_at:
+            raise ValueError("LINLI_CRASH_AT is for LINLI_ENV=dev only")
         if self.wechat_pay_base or self.wechat_api_base:
             raise ValueError("LINLI_WECHAT_PAY_BASE and LINLI_WECHAT_API_BASE are for LINLI_ENV=dev only")
+        if self.rate_limits == "off":
+            raise ValueError("LINLI_RATE_LIMITS=off is for LINLI_ENV=dev only")
         return self
 
     def draining_s(self) -> int:
         """How long an API process that was asked to end goes on taking requests while it says that it is not ready."""
         return self.drain_s if self.drain_s is not None else 0 if self.dev else 5
+
+    def redis(self) -> str | None:
+        """The address of Redis, if there is one."""
+        return self.redis_url.get_secret_value() if self.redis_url else None
 
     def callback_base(self) -> str:
         """Where WeChat finds us, without a trailing slash."""
@@ -110,11 +147,26 @@ class Settings(BaseSettings):
     def keyring(self) -> Keyring:
         """The keys for fields at rest; in dev made on the first run and kept in the state folder, mode 0600."""
         if self.field_keys and self.index_key:
-            keys = {name: base64.b64decode(key) for name, key in json.loads(self.field_keys.get_secret_value()).items()}
-            return Keyring(keys, list(keys)[-1], base64.b64decode(self.index_key.get_secret_value()))
+            keys = _named_keys("LINLI_FIELD_KEYS", self.field_keys.get_secret_value())
+            text = self.index_key.get_secret_value().strip()
+            # One key without a name is the first one; its indexes carry no id.
+            index_keys = _named_keys("LINLI_INDEX_KEY", text if text.startswith("{") else json.dumps({"": text}))
+            index_id, index_key = index_keys.popitem()
+            return Keyring(keys, list(keys)[-1], index_key, index_id, index_keys)
         if not self.dev:
             raise ValueError("LINLI_FIELD_KEYS and LINLI_INDEX_KEY are not set (see docs/production.md)")
         return _dev_keyring(self.state / "keys.json")
+
+
+def _named_keys(variable: str, text: str) -> dict[str, bytes]:
+    """The keys of ``{"key id": "base64", …}`` in their order. A ValueError names the variable and no key."""
+    try:
+        keys = {str(name): base64.b64decode(key, validate=True) for name, key in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(f'{variable} is not JSON of the form {{"key id": "base64 of 32 bytes"}}') from None
+    if not keys:
+        raise ValueError(f"{variable} holds no key")
+    return keys
 
 
 def _dev_keyring(path: Path) -> Keyring:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from kit.errors import InvalidInput
+from kit.errors import InvalidInput, Refusal
 from kit.paging import Page
 from kit.text import normalise
 from models import audit
@@ -16,7 +16,7 @@ from models.secret import decrypt, encrypt
 from models.unit_of_work import rows, unit_of_work
 from services.community import KEEP
 from services.listing import newest_first, wanted_id
-from services.phone import hide_phone, phone_index
+from services.phone import hide_phone, phone_indexes
 
 
 class SearchEmpty(InvalidInput):
@@ -24,6 +24,13 @@ class SearchEmpty(InvalidInput):
 
     zh = "请填写手机号或姓名。"
     en = "Give a phone number or a name to look for."
+
+
+class CustomerForgotten(Refusal):
+    """Only a pseudonym is left; somebody who comes back is registered anew."""
+
+    zh = "这位客户的个人信息已经清除，请重新登记。"
+    en = "This customer's personal data has been removed; register them anew."
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,13 @@ async def create_customer(actor: Actor, new: NewCustomer) -> Customer:
 @unit_of_work
 async def update_customer(actor: Actor, customer_id: UUID, change: CustomerChange) -> Customer:
     """Change name, phone or ID number. What a phone opens reaches every room of the customer, so the actor must manage
-    the register of every community where the customer has one. Refuses NotFound, NotPermitted, PhoneNotValid."""
+    the register of every community where the customer has one. Refuses NotFound, NotPermitted, PhoneNotValid,
+    CustomerForgotten."""
     require_somewhere(actor, Act.REGISTER_MANAGE)
     customer = await get_visible(Customer.visible_to(actor).select_for_update(), customer_id)
     await require_over_customer(actor, Act.REGISTER_MANAGE, customer)
+    if customer.forgotten_at is not None:
+        raise CustomerForgotten()
     changed: dict[str, Any] = {} if change.name is KEEP else {"name": normalise(change.name)}
     if change.phone is not KEEP:
         changed |= _hidden(change.phone, None, only="phone")
@@ -84,14 +94,20 @@ async def update_customer(actor: Actor, customer_id: UUID, change: CustomerChang
 _COMMUNITIES = """
 SELECT community_id FROM occupancies WHERE customer_id = $1
 UNION SELECT community_id FROM bills WHERE customer_id = $1
+ORDER BY community_id
 """
+
+
+async def communities_of_customer(customer_id: UUID) -> list[UUID]:
+    """Where the customer has or had a room or a bill."""
+    return [found["community_id"] for found in await rows(_COMMUNITIES, customer_id)]
 
 
 async def require_over_customer(actor: Actor, act: Act, customer: Customer) -> None:
     """NotPermitted unless the actor holds the act in every community where the customer has or had a room or a bill:
     who signs in as a customer sees what they owe in all of them."""
-    for found in await rows(_COMMUNITIES, customer.id):
-        require(actor, act, community_id=found["community_id"])
+    for community_id in await communities_of_customer(customer.id):
+        require(actor, act, community_id=community_id)
 
 
 async def list_customers(actor: Actor, room_id: str | None, cursor: str | None, limit: int) -> Page[Customer]:
@@ -113,7 +129,7 @@ async def search_customers(
         raise SearchEmpty(fields=[{"field": "phone", "code": "missing"}])
     query = Customer.visible_to(actor)
     if phone:
-        query = query.filter(phone_index=phone_index(phone))
+        query = query.filter(phone_index__in=phone_indexes(phone))
     if name:
         query = query.filter(name__startswith=normalise(name))
     return await newest_first(query, cursor, limit)

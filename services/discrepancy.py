@@ -47,7 +47,10 @@ async def resolve_discrepancy(actor: Actor, discrepancy_id: UUID, resolution: st
     """Note what was found and done. No money moves by this. Refuses with CaseNeedsDecision while something is to be
     decided about the money, and MoveNotAllowed when the case is resolved already."""
     found = await get_visible(Discrepancy.visible_to(actor), discrepancy_id)
-    require(actor, Act.DISCREPANCY_RESOLVE, community_id=found.community_id)
+    if found.community_id is None:
+        require_somewhere(actor, Act.DISCREPANCY_RESOLVE)
+    else:
+        require(actor, Act.DISCREPANCY_RESOLVE, community_id=found.community_id)
     return await _resolve(actor, discrepancy_id, resolution)
 
 

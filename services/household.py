@@ -17,6 +17,7 @@ from models.occupancy import Occupancy, OccupancyKind
 from models.resident import Resident
 from models.room import Room
 from models.unit_of_work import unit_of_work
+from services.consent import require_consent
 from services.listing import newest_first
 from services.occupancy import (
     OccupancyView,
@@ -29,7 +30,7 @@ from services.occupancy import (
     tell_joined_tx,
     views,
 )
-from services.phone import hide_phone
+from services.phone import HiddenPhone, hide_phone
 
 
 class AlreadyMember(Refusal):
@@ -68,18 +69,19 @@ async def invite_member(actor: Actor, room_id: UUID, new: NewMember) -> Occupanc
     """Put a family member or tenant on the room's register, to be claimed by their phone; when a resident of the
     company has shared that phone they are bound at once, and they and the household are told.
 
-    Refuses NotFound (another's room), NotPermitted (not an owner of it), PhoneNotValid, AlreadyMember, DatesNotValid (a
-    tenant before the inviter came, or a last day that is past).
+    Refuses NotFound (another's room), NotPermitted (not an owner of it), ConsentNeeded, PhoneNotValid, AlreadyMember,
+    DatesNotValid (a tenant before the inviter came, or a last day that is past).
     """
     room = await _own_room(actor, room_id)
+    await require_consent(actor)
     await Room.select_for_update().get(id=room.id)
     held = await current_of(actor.id, room.id).filter(kind=OccupancyKind.OWNER).order_by("starts_on", "id")
     if not held:  # ended since the request began
         raise NotFound()
     mine, phone = held[0], hide_phone(new.phone)
     starts_on, ends_on = _dates(mine, new)
-    resident = await _resident_of(mine.organization_id, phone.phone_index)
-    if await _is_member(room, phone.phone_index) or (resident and await current_of(resident.id, room.id).exists()):
+    resident = await _resident_of(mine.organization_id, phone)
+    if await _is_member(room, phone) or (resident and await current_of(resident.id, room.id).exists()):
         raise AlreadyMember()
     customer = await Customer.create(
         organization_id=mine.organization_id,
@@ -107,16 +109,18 @@ def _dates(mine: Occupancy, new: NewMember) -> tuple[date, date | None]:
     return starts_on, ends_on
 
 
-async def _resident_of(organization_id: UUID, phone_index: str) -> Resident | None:
+async def _resident_of(organization_id: UUID, phone: HiddenPhone) -> Resident | None:
     """Numbers are given to new people: whoever showed it to WeChat last has it."""
-    sharing = Resident.filter(organization_id=organization_id, phone_index=phone_index, phone_verified_at__isnull=False)
-    return await sharing.order_by("-phone_verified_at", "-id").first()
+    sharing = Resident.filter(phone_index__in=phone.searched, phone_verified_at__isnull=False)
+    # Locked, so that an account that is just being closed is claimed for by nobody.
+    newest = sharing.filter(organization_id=organization_id).order_by("-phone_verified_at", "-id")
+    return await newest.select_for_update().first()
 
 
-async def _is_member(room: Room, phone_index: str) -> bool:
+async def _is_member(room: Room, phone: HiddenPhone) -> bool:
     on_register = Occupancy.filter(lasting(clock.today()), room_id=room.id)
     customer_ids = await on_register.values_list("customer_id", flat=True)
-    return await Customer.filter(id__in=customer_ids, phone_index=phone_index).exists()
+    return await Customer.filter(id__in=customer_ids, phone_index__in=phone.searched).exists()
 
 
 async def list_members(actor: Actor, room_id: UUID, cursor: str | None, limit: int) -> Page[OccupancyView]:

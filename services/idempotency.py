@@ -1,9 +1,9 @@
 """Idempotency-Key: the same request gives the same resource again, whatever was lost on the way.
 
-A row is committed before the work begins and told the resource afterwards. In between it is leased: a repeat that
-comes while the first is still at it hears 409; one that comes after a crash takes the lease over and runs the work
-again. For a payment that finds the committed attempt and goes on with it; elsewhere the work's own unique rules answer
-(a bill that was issued says so).
+A row is committed before the work begins, and learns the resource in the transaction that makes it (``makes`` of the
+route). Until then it is leased: a repeat that comes while the first is still at it hears 409; one that comes after a
+crash takes the lease over and runs the work again. Opening a payment is more than one transaction, so its key learns
+the payment at the end, and a repeat after a crash finds the committed attempt and goes on with it.
 """
 
 import hashlib

@@ -9,11 +9,14 @@ from uuid import UUID
 
 from cryptography.x509 import load_pem_x509_certificate
 
+import payments
+from kit import clock
 from kit.crypto import load_private_key, load_public_key
 from kit.errors import InvalidInput, Refusal
 from kit.paging import Page
 from kit.text import normalise
-from models import audit
+from kit.wechat_signature import serial_number
+from models import audit, idempotency
 from models.access import Act, Actor, require
 from models.base import get_visible
 from models.merchant_account import (
@@ -148,6 +151,7 @@ async def _create(actor: Actor, new: NewMerchantAccount) -> MerchantAccountView:
             certificate_expires_at=new.certificate and _ends_at(new.certificate, new.serial_no),
             private_key_cipher=encrypt(new.private_key, PRIVATE_KEY_CONTEXT),
             apiv3_key_cipher=encrypt(new.apiv3_key, APIV3_KEY_CONTEXT),
+            keys_check_at=clock.now(),
         )
     keys = [await _add_key_tx(account, key) for key in new.wechat_pay_keys]
     await audit.record_tx(
@@ -159,29 +163,39 @@ async def _create(actor: Actor, new: NewMerchantAccount) -> MerchantAccountView:
 
 
 async def add_wechat_pay_key(actor: Actor, account_id: UUID, key: NewWechatPayKey) -> WechatPayKey:
-    """Register one more key of WeChat, for the months in which two sign. Organization-wide managers only. Refuses
-    NotFound, WechatPayKeyNotValid, WechatPayKeyTaken."""
+    """Register one more key of WeChat, for the months in which two sign; every process knows it at once.
+    Organization-wide managers only. Refuses NotFound, WechatPayKeyNotValid, WechatPayKeyTaken."""
     require(actor, Act.ORGANIZATION_MANAGE)
     account = await get_visible(MerchantAccount.visible_to(actor), account_id)
     await asyncio.to_thread(_check_wechat_pay_key, key)
-    return await _add_key(actor, account, key)
+    added = await _add_key(actor, account, key)
+    payments.forget_keys(str(account.id))
+    return added
 
 
 @unit_of_work
 async def _add_key(actor: Actor, account: MerchantAccount, key: NewWechatPayKey) -> WechatPayKey:
     added = await _add_key_tx(account, key)
+    await payments.keys_changed_tx(account.id)
     await audit.record_tx(
         actor, "merchant_account.add_wechat_pay_key", "merchant_account", account.id,
         organization_id=account.organization_id, after={"serial": key.serial},
     )  # fmt: skip
+    await idempotency.note_tx("wechat_pay_key", added.id)
     return added
 
 
 async def _add_key_tx(account: MerchantAccount, key: NewWechatPayKey) -> WechatPayKey:
+    serial, effective_at, expires_at = key.serial, None, None
+    if key.kind is WechatPayKeyKind.CERTIFICATE:
+        certificate = load_pem_x509_certificate(key.pem.encode())
+        serial = serial.upper()  # as WeChat writes it beside its signatures
+        effective_at, expires_at = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     with unique(uid_wechat_pay__merchan_841c01=WechatPayKeyTaken):
         return await WechatPayKey.create(
-            merchant_account_id=account.id, serial=key.serial, kind=key.kind, public_key_pem=key.pem
-        )
+            merchant_account_id=account.id, serial=serial, kind=key.kind, public_key_pem=key.pem,
+            effective_at=effective_at, expires_at=expires_at,
+        )  # fmt: skip
 
 
 async def update_merchant_account(actor: Actor, account_id: UUID, change: MerchantAccountChange) -> MerchantAccountView:
@@ -194,7 +208,9 @@ async def update_merchant_account(actor: Actor, account_id: UUID, change: Mercha
         await asyncio.to_thread(_check_private_key, change.private_key)
         if change.certificate is not None:
             await asyncio.to_thread(_ends_at, change.certificate, change.serial_no or "", change.private_key)
-    return await _update(actor, account_id, change)
+    view = await _update(actor, account_id, change)
+    payments.forget_keys(str(view.account.id))
+    return view
 
 
 @unit_of_work
@@ -218,6 +234,7 @@ async def _update(actor: Actor, account_id: UUID, change: MerchantAccountChange)
         hidden["apiv3_key_cipher"] = encrypt(change.apiv3_key, APIV3_KEY_CONTEXT)
     account.update_from_dict(told | hidden)
     await account.save(update_fields=[*told, *hidden] or ["name"])
+    await payments.keys_changed_tx(account.id)
     after = {name: _plain(value) for name, value in told.items()} | {
         name.removesuffix("_cipher"): "changed" for name in hidden
     }
@@ -288,7 +305,7 @@ def _check_wechat_pay_key(key: NewWechatPayKey) -> None:
     try:
         load_public_key(key.pem)
         if key.kind is WechatPayKeyKind.CERTIFICATE:
-            fits = int(key.serial, 16) == load_pem_x509_certificate(key.pem.encode()).serial_number
+            fits = serial_number(key.serial) == load_pem_x509_certificate(key.pem.encode()).serial_number
         else:
             fits = key.serial.startswith("PUB_KEY_ID_")
     except (ValueError, TypeError, UnicodeError):

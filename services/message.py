@@ -23,7 +23,7 @@ log = structlog.get_logger()
 RETRY_S = (10, 60, 600, 3600, 6 * 3600)
 """After a failure to reach WeChat; after the last one the message has failed."""
 
-_LEASE_S = 60
+_LEASE_S = 30
 _AT_ONCE = 8
 
 
@@ -83,7 +83,7 @@ async def send_message(message_id: UUID) -> MessageState | None:
 
 @unit_of_work
 async def _take(message_id: UUID) -> Message | None:
-    """Lease a queued message for a minute, unless somebody else has: it is told once."""
+    """Lease a queued message for half a minute, unless somebody else has: it is told once."""
     message = await Message.select_for_update().get_or_none(id=message_id)
     soon = clock.now() + timedelta(seconds=RETRY_S[0])
     if message is None or message.next_check_at is None or message.next_check_at > soon:

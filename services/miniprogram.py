@@ -4,17 +4,21 @@ Source: developers.weixin.qq.com (code2session, stable_token, getuserphonenumber
 upload_shipping_info). WeChat answers these with HTTP 200 always; ``errcode`` absent or 0 is success.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 
-from kit import clock, strict_json
+from kit import clock, crash_point, strict_json
+from kit.crypto import Undecipherable
 from kit.errors import Refusal
 from kit.text import normalise_phone
+from models import redis
 from models.metric import CallTimer
+from models.redis import RedisAway
 from models.secret import decrypt, encrypt
 from models.unit_of_work import inside_unit_of_work, rows, unit_of_work
 from models.wechat_app import SECRET_CONTEXT, TOKEN_CONTEXT, WechatApp, WechatToken
@@ -172,12 +176,16 @@ async def _with_token(app: WechatApp, path: str, document: dict[str, Any]) -> di
 
 
 async def _token(app: WechatApp, stale: str | None = None) -> str:
-    """The app's access token, from the database while it lasts. ``stale`` is one that WeChat refused just now: if the
-    database has another by then, somebody else fetched it already."""
+    """The app's access token, as all processes share it while it lasts: from Redis when there is one, else from the
+    database. ``stale`` is one that WeChat refused just now: another by then was fetched by somebody else already."""
+    shared = await _shared_token(app)
+    if shared is not None and shared != stale:
+        return shared
     kept = await WechatToken.get_or_none(app_id=app.id)
     if kept and kept.expires_at > clock.now():
         token = decrypt(kept.token_cipher, TOKEN_CONTEXT)
         if token != stale:
+            await _share_token(app, kept.token_cipher, kept.expires_at)
             return token
     request = {"grant_type": "client_credential", "appid": app.appid,
                "secret": decrypt(app.secret_cipher, SECRET_CONTEXT)}  # fmt: skip
@@ -185,15 +193,46 @@ async def _token(app: WechatApp, stale: str | None = None) -> str:
     fresh, lasts_s = answer.get("access_token"), answer.get("expires_in")
     if not isinstance(fresh, str) or not isinstance(lasts_s, int):
         raise WechatAway("no token in the answer")
-    await _save_token(app, fresh, lasts_s)
+    # Normal mode gives the same token until five minutes before its end, so it is asked for again then.
+    expires_at = clock.now() + timedelta(seconds=max(lasts_s - 240, 30))
+    cipher = encrypt(fresh, TOKEN_CONTEXT)
+    await _save_token(app, cipher, expires_at)
+    await _share_token(app, cipher, expires_at)
     return fresh
 
 
 @unit_of_work
-async def _save_token(app: WechatApp, token: str, lasts_s: int) -> None:
-    # Normal mode gives the same token until five minutes before its end, so it is asked for again then.
-    expires_at = clock.now() + timedelta(seconds=max(lasts_s - 240, 30))
-    await rows(_KEEP, app.id, encrypt(token, TOKEN_CONTEXT), expires_at)
+async def _save_token(app: WechatApp, cipher: str, expires_at: datetime) -> None:
+    await rows(_KEEP, app.id, cipher, expires_at)
+
+
+async def _shared_token(app: WechatApp) -> str | None:
+    """The token that Redis has, if it can still be used and read. Redis keeps it encrypted, as the database does."""
+    line = redis.shared()
+    if line is None:
+        return None
+    try:
+        kept = await line.ask(lambda client: client.get(_shared_key(app)))
+        expires_at, _, cipher = str(kept or "").partition(" ")
+        if cipher and datetime.fromisoformat(expires_at) > clock.now():
+            return decrypt(cipher, TOKEN_CONTEXT)
+    except (RedisAway, Undecipherable, ValueError):
+        return None  # the database has it too
+    return None
+
+
+async def _share_token(app: WechatApp, cipher: str, expires_at: datetime) -> None:
+    line = redis.shared()
+    lasts_s = int((expires_at - clock.now()).total_seconds())
+    if line is None or lasts_s <= 0:
+        return
+    value = f"{expires_at.isoformat()} {cipher}"
+    with contextlib.suppress(RedisAway):
+        await line.ask(lambda client: client.set(_shared_key(app), value, ex=lasts_s))
+
+
+def _shared_key(app: WechatApp) -> str:
+    return f"linli:token:{app.id}"
 
 
 async def _call(
@@ -219,6 +258,8 @@ async def _call_once(
         raise RuntimeError("the mini-program API is not configured")
     if _http is None:
         _http = httpx.AsyncClient()
+    place = f"miniprogram.{path.rpartition('/')[2]}"
+    crash_point.passing(f"{place}.before_call")
     try:
         # The error's text would hold the URL, and the URL holds secret and token: only its kind is passed on.
         response = await _http.request(
@@ -226,6 +267,7 @@ async def _call_once(
         )
     except httpx.HTTPError as error:
         raise WechatAway(type(error).__name__) from None
+    crash_point.passing(f"{place}.after_call")
     try:
         answer = strict_json.loads(response.content)
     except Refusal:

@@ -33,7 +33,7 @@ KIND_ZH = {OccupancyKind.OWNER: "业主", OccupancyKind.FAMILY: "家属", Occupa
 _CLAIM_BY_PHONE = """
 WITH waiting AS (
     SELECT o.id FROM occupancies o JOIN customers c ON c.id = o.customer_id
-    WHERE o.organization_id = $1 AND c.phone_index = $2 AND o.resident_id IS NULL
+    WHERE o.organization_id = $1 AND c.phone_index = ANY($2::varchar[]) AND o.resident_id IS NULL
       AND o.starts_on <= $3 AND (o.ends_on IS NULL OR o.ends_on >= $3)
       -- Who is known already under this customer keeps it: a phone number may have gone to somebody else since.
       AND NOT EXISTS (SELECT FROM occupancies x
@@ -105,6 +105,12 @@ def lasting(today: date) -> Q:
     """What has not ended by ``today``: still lasting, or with a last day to come. What was ended before its first day
     has its last one before that, whenever it is."""
     return Q(ends_on__isnull=True) | Q(Q(ends_on__gte=today), Q(ends_on__gte=F("starts_on")))
+
+
+def is_lasting(occupancy: Occupancy, today: date | None = None) -> bool:
+    """The same of one line."""
+    last = occupancy.ends_on
+    return last is None or (last >= (today or clock.today()) and last >= occupancy.starts_on)
 
 
 def current(today: date) -> Q:
@@ -212,11 +218,16 @@ async def release_claim(actor: Actor, occupancy_id: UUID) -> OccupancyView:
     claimed = Occupancy.filter(customer_id=seen.customer_id, resident_id=seen.resident_id)
     for occupancy in await claimed.order_by("id").select_for_update():
         require(actor, Act.REGISTER_MANAGE, community_id=occupancy.community_id)
-        before = {"resident_id": str(occupancy.resident_id)}
-        occupancy.resident_id = occupancy.claimed_at = None
-        await occupancy.save(update_fields=["resident_id", "claimed_at"])
-        await _record_tx(actor, "occupancy.release", occupancy, {"resident_id": None}, before)
+        await release_tx(actor, occupancy)
     return (await views([await Occupancy.get(id=seen.id)]))[0]
+
+
+async def release_tx(actor: Actor, occupancy: Occupancy) -> None:
+    """Make a locked, claimed line nobody's again."""
+    before = {"resident_id": str(occupancy.resident_id)}
+    occupancy.resident_id = occupancy.claimed_at = None
+    await occupancy.save(update_fields=["resident_id", "claimed_at"])
+    await _record_tx(actor, "occupancy.release", occupancy, {"resident_id": None}, before)
 
 
 async def end_tx(actor: Actor, occupancy: Occupancy, ends_on: date | None) -> Occupancy:
@@ -244,11 +255,11 @@ async def _left_behind(ended: Occupancy) -> list[Occupancy]:
     return [one for one in family if not any(owner.starts_on <= one.starts_on for owner in owners)]
 
 
-async def claim_by_phone_tx(actor: Actor, resident: Resident) -> list[BoundRoom]:
+async def claim_by_phone_tx(actor: Actor, resident: Resident, phone_indexes: Sequence[str]) -> list[BoundRoom]:
     """Bind the resident to every current line of the organization whose customer has their phone and that nobody has
     claimed; of two who claim one line at once, one gets it. The other members of each room are told."""
     claimed = await rows(
-        _CLAIM_BY_PHONE, resident.organization_id, resident.phone_index, clock.today(), resident.id, clock.now()
+        _CLAIM_BY_PHONE, resident.organization_id, list(phone_indexes), clock.today(), resident.id, clock.now()
     )
     return await _bound_tx(actor, resident, [found["id"] for found in claimed])
 

@@ -22,11 +22,13 @@ from models.occupancy import REQUEST_MACHINE, Occupancy, OccupancyKind, Occupanc
 from models.resident import Resident
 from models.room import Room
 from models.unit_of_work import unit_of_work
+from services.consent import require_consent
 from services.customer import require_over_customer
 from services.listing import newest_first, wanted_id
 from services.message import queue_message_tx
 from services.occupancy import OccupancyClaimed, add_occupancy_tx, claim_tx, current_of, lasting
 from services.phone import hide_phone
+from services.resident_account import lock_account_tx
 from services.unique import unique
 
 MAX_PENDING = 5
@@ -99,12 +101,13 @@ async def _views(requests: Sequence[OccupancyRequest]) -> list[RequestView]:
 
 @unit_of_work
 async def create_request(actor: Actor, new: NewRequest) -> RequestView:
-    """Ask to be bound to a room of the company. Refuses NotFound (room), PhoneNotValid, AlreadyBound, RequestPending
-    (one at a time for a room), TooManyPendingRequests (five at a time in all)."""
+    """Ask to be bound to a room of the company. Refuses ConsentNeeded, NotFound (room), PhoneNotValid, AlreadyBound,
+    RequestPending (one at a time for a room), TooManyPendingRequests (five at a time in all)."""
     there = Subquery(Community.visible_to(actor).values("id"))
     room = await get_visible(Room.filter(community_id__in=there), new.room_id)
     phone = hide_phone(new.phone).columns() if new.phone else {}
-    await Resident.select_for_update().get(id=actor.id)  # so that five stay five when several come at once
+    await lock_account_tx(actor.id)  # so that five stay five when several come at once
+    await require_consent(actor)
     if await current_of(actor.id, room.id).exists():
         raise AlreadyBound()
     if await _pending(actor).filter(room_id=room.id).exists():

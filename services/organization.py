@@ -1,5 +1,6 @@
 """物业公司 and its legal entities (收款主体)."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from kit.errors import Refusal
@@ -20,6 +21,13 @@ from services.unique import unique
 class LegalEntityNameTaken(Refusal):
     zh = "已有同名的收款主体。"
     en = "There is a legal entity of this name already."
+
+
+class SetUpYourOwnFirst(Refusal):
+    """Whoever asks a second factor of their own role has one, or the next thing they did would be refused."""
+
+    zh = "请先为自己的账号开启两步验证，再对自己的岗位作此要求。"
+    en = "Set up your own second factor before you require one of your own role."
 
 
 async def open_organization(actor: Actor, name: str, manager: NewStaff) -> tuple[Organization, StaffView]:
@@ -46,6 +54,24 @@ async def get_organization(actor: Actor) -> Organization:
     """The caller's own organization."""
     require_somewhere(actor, Act.COMMUNITY_READ)
     return await get_visible(Organization.all(), actor.organization_id or "")
+
+
+@unit_of_work
+async def require_second_factor(actor: Actor, roles: Collection[Role]) -> Organization:
+    """Afterwards staff with one of the roles, anywhere in the organization, can do nothing but set up a second factor
+    until they have one; their present sessions too. Organization-wide managers only. Refuses SetUpYourOwnFirst."""
+    require(actor, Act.ORGANIZATION_MANAGE)
+    if frozenset(roles) & actor.organization_roles.union(*actor.roles.values()) and actor.second_factor_at is None:
+        raise SetUpYourOwnFirst()
+    organization = await get_visible(Organization.all().select_for_update(), actor.organization_id or "")
+    before = organization.second_factor_roles
+    organization.second_factor_roles = sorted({role.value for role in roles})
+    await organization.save(update_fields=["second_factor_roles"])
+    await audit.record_tx(
+        actor, "organization.require_second_factor", "organization", organization.id, organization_id=organization.id,
+        before={"roles": before}, after={"roles": organization.second_factor_roles},
+    )  # fmt: skip
+    return organization
 
 
 @unit_of_work

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from uuid import UUID
 
 import payments
-from kit import clock
-from kit.errors import NotFound, Refusal
+from kit.errors import NotFound, NotSignedIn, Refusal
 from kit.ids import parse_id
 from kit.paging import Page
 from models.access import Act, Actor, require, require_somewhere
@@ -19,9 +17,9 @@ from models.receipt import Receipt
 from models.refund import Refund, RefundState
 from models.resident import WechatIdentity
 from models.wechat_app import WechatApp
+from services import rate_limit
 from services.listing import newest_first, wanted_id
-
-_ASKED_RECENTLY_S = 2
+from services.unique import unique
 
 
 class OldestArrearsFirst(Refusal):
@@ -63,7 +61,8 @@ async def open_payment(
     if identity is None or actor.id is None:
         raise NotFound()
     payer = payments.Payer(actor.id, app.appid, identity.openid)
-    opened = await payments.open_payment(actor, [bill.id for bill in bills], payer, channel)
+    with unique(payer_is_there=NotSignedIn):  # the account was closed since the request began
+        opened = await payments.open_payment(actor, [bill.id for bill in bills], payer, channel)
     return (await _views([opened.payment]))[0], opened
 
 
@@ -110,30 +109,17 @@ async def resume_payment(actor: Actor, payment_id: UUID) -> tuple[PaymentView, p
 async def confirm_payment(actor: Actor, payment_id: UUID) -> PaymentView:
     """The payer's phone says that it has paid: ask WeChat now instead of waiting for the callback.
 
-    Asked at most every two seconds; the phone's word itself decides nothing.
+    Asked at most every two seconds, so that phones that poll do not become our load on WeChat; the phone's word itself
+    decides nothing.
     """
     payment = await get_visible(Payment.visible_to(actor), payment_id)
     if actor.is_staff:
         require(actor, Act.PAYMENT_CHECK, community_id=payment.community_id)
     attempt = await PaymentAttempt.filter(payment_id=payment.id).order_by("-created_at").first()
-    if attempt and payment.state in (PaymentState.OPEN, PaymentState.CLOSED) and _may_ask(attempt.id):
+    undecided = payment.state in (PaymentState.OPEN, PaymentState.CLOSED)
+    if attempt and undecided and await rate_limit.may_take(rate_limit.ASK_WECHAT, str(attempt.id)):
         await payments.check_attempt(attempt.id)
     return await get_payment(actor, payment_id)
-
-
-_asked: dict[UUID, float] = {}
-
-
-def _may_ask(attempt_id: UUID) -> bool:
-    """A phone that polls must not become our load on WeChat. Per process, and bounded: it only saves calls."""
-    now = clock.now()
-    horizon = (now - timedelta(seconds=_ASKED_RECENTLY_S)).timestamp()
-    for old in [key for key, asked in _asked.items() if asked < horizon]:
-        del _asked[old]
-    if attempt_id in _asked or len(_asked) > 10_000:
-        return False
-    _asked[attempt_id] = now.timestamp()
-    return True
 
 
 async def cancel_payment(actor: Actor, payment_id: UUID) -> PaymentView:

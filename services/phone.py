@@ -1,12 +1,13 @@
 """Phone numbers: read, hidden at rest, searched by fingerprint."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kit.errors import InvalidInput
 from kit.text import mask_phone, normalise_phone
 from models.customer import PHONE_CONTEXT
-from models.secret import blind_index, encrypt
+from models.secret import blind_index, blind_indexes, encrypt
 
 
 class PhoneNotValid(InvalidInput):
@@ -18,11 +19,13 @@ class PhoneNotValid(InvalidInput):
 
 @dataclass(frozen=True)
 class HiddenPhone:
-    """A phone number as it is stored: encrypted, its blind index, and what may be shown."""
+    """A phone number as it is stored: encrypted, its blind index, and what may be shown. ``searched`` is what to find
+    it by: rows that a change of the index key has not reached yet have another index."""
 
     phone_cipher: str
     phone_index: str
     phone_masked: str
+    searched: Sequence[str]
 
     def columns(self) -> dict[str, Any]:
         """The three columns that every table with a phone has."""
@@ -33,15 +36,20 @@ class HiddenPhone:
         }
 
 
-def phone_index(text: str) -> str:
-    """The blind index to search a number by. Refuses PhoneNotValid."""
-    return blind_index(_read(text), PHONE_CONTEXT)
+def phone_indexes(text: str) -> list[str]:
+    """The blind indexes to search a number by. Refuses PhoneNotValid."""
+    return blind_indexes(_read(text), PHONE_CONTEXT)
 
 
 def hide_phone(text: str) -> HiddenPhone:
     """The number as it is stored. Refuses PhoneNotValid."""
     phone = _read(text)
-    return HiddenPhone(encrypt(phone, PHONE_CONTEXT), blind_index(phone, PHONE_CONTEXT), mask_phone(phone))
+    return HiddenPhone(
+        encrypt(phone, PHONE_CONTEXT),
+        blind_index(phone, PHONE_CONTEXT),
+        mask_phone(phone),
+        blind_indexes(phone, PHONE_CONTEXT),
+    )
 
 
 def _read(text: str) -> str:

@@ -13,7 +13,7 @@ from kit.errors import Refusal
 from kit.ids import new_id
 from kit.paging import Page
 from kit.text import mask_name
-from models import audit
+from models import audit, idempotency
 from models.access import Act, Actor, require
 from models.base import get_visible
 from models.job import enqueue_tx
@@ -122,6 +122,7 @@ async def _count_print(actor: Actor, receipt: Receipt, paper: ReceiptFormat) -> 
         actor, "receipt.print", "receipt", receipt.id, organization_id=receipt.organization_id,
         community_id=receipt.community_id, after={"format": paper.value, "copy_number": copy.copy_number},
     )  # fmt: skip
+    await idempotency.note_tx("receipt_print", copy.id)
     return copy
 
 

@@ -16,9 +16,11 @@ from models.resident import Resident, WechatIdentity
 from models.unit_of_work import unit_of_work
 from models.wechat_app import WechatApp
 from services import miniprogram
+from services.consent import require_consent
 from services.miniprogram import WechatSession
 from services.occupancy import BoundRoom, claim_by_phone_tx
 from services.phone import HiddenPhone, hide_phone
+from services.resident_account import lock_account_tx
 from services.session import create_session_tx
 
 
@@ -63,7 +65,8 @@ async def _app(appid: str | None) -> WechatApp:
 
 @unit_of_work
 async def _begin_session(app: WechatApp, told: WechatSession) -> ResidentSignedIn:
-    identity = await WechatIdentity.get_or_none(app_id=app.id, openid=told.openid)
+    # Locked, so that an account that is just being closed is either not found here or ends this session too.
+    identity = await WechatIdentity.select_for_update().get_or_none(app_id=app.id, openid=told.openid)
     if identity is None:
         resident = await Resident.create(organization_id=app.organization_id)
         await WechatIdentity.create(
@@ -86,7 +89,8 @@ async def _begin_session(app: WechatApp, told: WechatSession) -> ResidentSignedI
 async def share_phone(actor: Actor, code: str) -> tuple[Resident, Sequence[BoundRoom]]:
     """Keep the phone that WeChat's code holds, and bind the resident to every current line of the register that has it
     and that nobody has claimed; what they claimed before stays theirs. The other members of each room are told.
-    Refuses LoginCodeInvalid, WechatLoginUnavailable."""
+    Refuses ConsentNeeded, LoginCodeInvalid, WechatLoginUnavailable."""
+    await require_consent(actor)  # before WeChat is asked: its code can be used once
     app = await get_visible(WechatApp.filter(organization_id=actor.organization_id), actor.app_id or "")
     phone = hide_phone(await miniprogram.phone_of_code(app, code))
     return await _keep_phone(actor, phone)
@@ -94,11 +98,12 @@ async def share_phone(actor: Actor, code: str) -> tuple[Resident, Sequence[Bound
 
 @unit_of_work
 async def _keep_phone(actor: Actor, phone: HiddenPhone) -> tuple[Resident, Sequence[BoundRoom]]:
-    resident = await Resident.select_for_update().get(id=actor.id)
+    resident = await lock_account_tx(actor.id)
+    await require_consent(actor)  # again, for it may have been withdrawn meanwhile
     resident.update_from_dict(phone.columns() | {"phone_verified_at": clock.now()})
     await resident.save(update_fields=[*phone.columns(), "phone_verified_at"])
     await _record_tx(actor, "resident.share_phone", resident)
-    return resident, await claim_by_phone_tx(actor, resident)
+    return resident, await claim_by_phone_tx(actor, resident, phone.searched)
 
 
 async def get_me(actor: Actor) -> Resident:

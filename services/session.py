@@ -1,5 +1,6 @@
 """Sessions: who is calling."""
 
+import json
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -7,7 +8,7 @@ from tortoise.queryset import QuerySet
 
 from kit import clock
 from kit.crypto import token_hash
-from kit.errors import NotFound, NotSignedIn
+from kit.errors import NotFound, NotSignedIn, Refusal
 from kit.ids import new_token
 from kit.paging import Page
 from models.access import Actor, ActorKind, ActorOccupancy, Role
@@ -20,9 +21,11 @@ STAFF_HOURS = 12
 KEPT_DAYS = 30  # after its end, so that whoever asks what happened finds it
 
 _FIND = """
-SELECT s.id, s.kind, s.organization_id, s.resident_id, s.staff_id, s.app_id
-FROM sessions s LEFT JOIN staff t ON t.id = s.staff_id
-WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND t.disabled_at IS NULL
+SELECT s.id, s.kind, s.organization_id, s.resident_id, s.staff_id, s.app_id, s.second_factor_at,
+       f.confirmed_at, o.second_factor_roles
+FROM sessions s LEFT JOIN staff t ON t.id = s.staff_id LEFT JOIN residents r ON r.id = s.resident_id
+LEFT JOIN second_factors f ON f.staff_id = t.id LEFT JOIN organizations o ON o.id = t.organization_id
+WHERE s.token_hash = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND t.disabled_at IS NULL AND r.closed_at IS NULL
 """
 # Ended occupancies still tell which customers the resident is: what somebody owes stays visible after moving out. One
 # that ended before it began never counted. A claim that was wrong is released (services/occupancy.py).
@@ -39,6 +42,14 @@ WHERE r.staff_id = $1
 """
 
 
+class SecondFactorRequired(Refusal):
+    """The company asks for a second factor of one of the caller's roles, and it is not set up yet."""
+
+    status = 403
+    zh = "公司要求您的岗位开启两步验证，请先设置，再继续操作。"
+    en = "Your role needs two-step verification; set it up first."
+
+
 async def create_session_tx(
     *,
     kind: ActorKind,
@@ -46,6 +57,7 @@ async def create_session_tx(
     resident_id: UUID | None = None,
     staff_id: UUID | None = None,
     app_id: UUID | None = None,
+    second_factor_at: datetime | None = None,
 ) -> tuple[str, datetime]:
     """A new session; its token (told this once) and when it ends."""
     token = new_token()
@@ -59,6 +71,7 @@ async def create_session_tx(
         app_id=app_id,
         token_hash=token_hash(token),
         expires_at=expires_at,
+        second_factor_at=second_factor_at,
     )
     return token, expires_at
 
@@ -69,6 +82,11 @@ async def authenticate(token: str) -> Actor:
     if found is None:
         raise NotSignedIn()
     return await (_resident(found) if found["kind"] == ActorKind.RESIDENT else _staff(found))
+
+
+async def resident_actor(resident_id: UUID, organization_id: UUID) -> Actor:
+    """The resident as they are today, for a job that works in their name and without a session."""
+    return await _resident({"id": None, "app_id": None, "resident_id": resident_id, "organization_id": organization_id})
 
 
 async def _resident(found: dict[str, object]) -> Actor:
@@ -94,6 +112,7 @@ async def _staff(found: dict[str, object]) -> Actor:
     for one in held:
         if one["community_id"] is not None:
             roles[one["community_id"]] = roles.get(one["community_id"], frozenset()) | {Role(one["role"])}
+    needing = json.loads(str(found["second_factor_roles"])) if found["confirmed_at"] is None else ()
     return Actor(
         kind=ActorKind.STAFF,
         id=found["staff_id"],  # type: ignore[arg-type]
@@ -101,6 +120,8 @@ async def _staff(found: dict[str, object]) -> Actor:
         session_id=found["id"],  # type: ignore[arg-type]
         roles=roles,
         organization_roles=frozenset(Role(one["role"]) for one in held if one["everywhere"]),
+        second_factor_at=found["second_factor_at"],  # type: ignore[arg-type]
+        enrolment_needed=any(one["role"] in needing for one in held),
     )
 
 

@@ -1,12 +1,12 @@
-"""员工: accounts, passwords, sign-in and its lock-out. What they may do is in services/role.py."""
+"""员工: accounts, passwords, sign-in. What they may do is in services/role.py, their codes in second_factor.py."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
 from kit import clock
+from kit.crypto import token_hash
 from kit.errors import InvalidInput, Refusal
 from kit.paging import Page
 from kit.text import normalise
@@ -15,7 +15,8 @@ from models.access import Act, Actor, ActorKind, Role, require, require_somewher
 from models.base import get_visible
 from models.session import Session
 from models.staff import Staff
-from models.unit_of_work import row, unit_of_work
+from models.unit_of_work import unit_of_work
+from services import lock_out, second_factor
 from services.listing import newest_first
 from services.password import hash_password, password_fits
 from services.role import (
@@ -30,21 +31,9 @@ from services.role import (
     require_each,
     require_over,
 )
+from services.second_factor import ChallengeExpired, SecondFactorNeeded, SecondFactorWrong
 from services.session import create_session_tx
 from services.unique import unique
-
-MAX_WRONG = 5
-LOCKED_FOR = timedelta(minutes=15)
-
-# Every attempt is counted before its password is looked at, so that of many at once only five are tried. A success
-# sets the count back. A disabled or locked account is not found, as an unknown one is not.
-_COUNT = """
-UPDATE staff SET
-    failed_count = CASE WHEN locked_until <= $2 THEN 1 ELSE failed_count + 1 END,
-    locked_until = CASE WHEN locked_until IS NULL AND failed_count + 1 >= $3 THEN $4::timestamptz END
-WHERE username = $1 AND disabled_at IS NULL AND (locked_until IS NULL OR locked_until <= $2)
-RETURNING id, password_hash, failed_count
-"""
 
 
 class WrongUsernameOrPassword(Refusal):
@@ -103,28 +92,60 @@ class NewStaff:
 
 async def sign_in(username: str, password: str) -> StaffSignedIn:
     """Begin a session. Refuses WrongUsernameOrPassword, in the same words and time, for an unknown name, a wrong
-    password, an account locked after five wrong ones in a row, and a disabled one."""
-    counted = await _count_attempt(username.lower())
+    password, an account locked after five wrong ones in a row, and a disabled one; SecondFactorNeeded when the password
+    is right and a code is wanted too."""
+    counted = await lock_out.count_attempt(username.lower())
     fits = await password_fits(counted["password_hash"] if counted else None, password)
     if counted is None or not fits:
         raise WrongUsernameOrPassword()
-    return await _begin_session(counted["id"], counted["password_hash"])
+    signed_in = await _begin_session(counted["id"], counted["password_hash"])
+    if isinstance(signed_in, str):
+        raise SecondFactorNeeded(challenge=signed_in)
+    return signed_in
 
 
 @unit_of_work
-async def _count_attempt(username: str) -> dict[str, Any] | None:
-    now = clock.now()
-    return await row(_COUNT, username, now, MAX_WRONG, now + LOCKED_FOR)
-
-
-@unit_of_work
-async def _begin_session(staff_id: UUID, password_hash: str) -> StaffSignedIn:
+async def _begin_session(staff_id: UUID, password_hash: str) -> StaffSignedIn | str:
+    """The session, or the challenge where a code is wanted first."""
     staff = await Staff.select_for_update().get(id=staff_id)
     if staff.disabled_at is not None or staff.password_hash != password_hash:
         raise WrongUsernameOrPassword()  # disabled, or given another password, while this one was being tried
-    await _unlock_tx(staff)
+    if await second_factor.is_active(staff.id):
+        await lock_out.take_back_tx(staff)
+        return second_factor.make_challenge(staff)
+    return await _session_tx(staff, second_factor_at=None)
+
+
+async def sign_in_by_code(challenge: str, code: str) -> StaffSignedIn:
+    """The second step of a sign-in: the code of the phone, or a recovery code. Refuses ChallengeExpired, and
+    SecondFactorWrong, in the same words, for a wrong code, a used one, and an account that is locked or disabled."""
+    staff_id, password = second_factor.read_challenge(challenge)
+    counted = await lock_out.count_attempt(staff_id)
+    signed_in = await _use_code(staff_id, password, code) if counted else None
+    if signed_in is None:
+        raise SecondFactorWrong()
+    return signed_in
+
+
+@unit_of_work
+async def _use_code(staff_id: UUID, password: str, code: str) -> StaffSignedIn | None:
+    staff = await Staff.select_for_update().get(id=staff_id)
+    if staff.disabled_at is not None:
+        return None
+    if token_hash(staff.password_hash) != password or not await second_factor.is_active(staff.id):
+        raise ChallengeExpired()  # another password, or no second factor any more, since the first step
+    if not await second_factor.use_code_tx(staff.id, code):
+        return None
+    return await _session_tx(staff, second_factor_at=clock.now())
+
+
+async def _session_tx(staff: Staff, *, second_factor_at: datetime | None) -> StaffSignedIn:
+    await lock_out.forgive_tx(staff)
     token, expires_at = await create_session_tx(
-        kind=ActorKind.STAFF, organization_id=staff.organization_id, staff_id=staff.id
+        kind=ActorKind.STAFF,
+        organization_id=staff.organization_id,
+        staff_id=staff.id,
+        second_factor_at=second_factor_at,
     )
     actor = Actor(kind=ActorKind.STAFF, id=staff.id, organization_id=staff.organization_id)
     await _record_tx(actor, "staff.sign_in", staff)
@@ -136,7 +157,7 @@ async def change_password(actor: Actor, old: str, new: str) -> None:
     wrong sign-in is), PasswordTooEasy."""
     staff = await get_visible(Staff.filter(id=actor.id), actor.id or "")
     _refuse_easy(staff.username, new)
-    counted = await _count_attempt(staff.username)
+    counted = await lock_out.count_attempt(staff.id)
     fits = await password_fits(counted["password_hash"] if counted else None, old)
     if counted is None or not fits:
         raise OldPasswordWrong()
@@ -150,7 +171,7 @@ async def _save_password(actor: Actor, staff_id: UUID, password_hash: str, act: 
         await require_over(actor, staff.id)
     staff.password_hash = password_hash
     await staff.save(update_fields=["password_hash"])
-    await _unlock_tx(staff)
+    await lock_out.forgive_tx(staff)
     await _revoke_tx(staff, but=actor.session_id if actor.id == staff.id else None)
     await _record_tx(actor, act, staff)
 
@@ -246,7 +267,7 @@ async def enable_staff(actor: Actor, staff_id: UUID) -> StaffView:
 async def unlock_staff(actor: Actor, staff_id: UUID) -> StaffView:
     """Afterwards the account is not locked and has no wrong passwords counted. Refuses NotFound, NotPermitted."""
     staff, roles = await _reach_tx(actor, staff_id)
-    await _unlock_tx(staff)
+    await lock_out.forgive_tx(staff)
     await _record_tx(actor, "staff.unlock", staff)
     return StaffView(staff, roles)
 
@@ -267,11 +288,6 @@ async def _reach_tx(actor: Actor, staff_id: UUID) -> tuple[Staff, list[Grant]]:
     require_somewhere(actor, Act.STAFF_MANAGE)
     staff = await get_visible(Staff.visible_to(actor).select_for_update(), staff_id)
     return staff, await require_over(actor, staff.id)
-
-
-async def _unlock_tx(staff: Staff) -> None:
-    staff.failed_count, staff.locked_until = 0, None
-    await staff.save(update_fields=["failed_count", "locked_until"])
 
 
 async def _revoke_tx(staff: Staff, but: UUID | None = None) -> None:

@@ -36,7 +36,7 @@ from server.app import create_app
 from server.embedded_postgres import EmbeddedPostgres
 from server.log import configure_logs
 from server.settings import Settings
-from services import miniprogram
+from services import miniprogram, rate_limit
 from tests.world import KEYRING, World, registered_at_wechat
 
 TEMPLATE = "linli_template"
@@ -204,6 +204,12 @@ async def api(sandbox: SandboxControl, api_base: str) -> AsyncIterator[httpx.Asy
 async def world(api: httpx.AsyncClient, sandbox: SandboxControl, wechat_state: Path) -> World:
     """The builders."""
     return World(api, sandbox.login_code, registered_at_wechat(wechat_state))
+
+
+@pytest.fixture
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No limits: for tests that knock more often than any hand does, and mean what stands behind the door."""
+    monkeypatch.setattr(rate_limit, "_store", None)
 
 
 Drain = Callable[[], Awaitable[list[str]]]

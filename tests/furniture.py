@@ -13,7 +13,7 @@ TODAY = date(2026, 11, 2)
 _SPACE = uuid.UUID("6f0c5a3e-0000-4000-8000-000000000000")
 _FILLERS: dict[str, Any] = {
     "int2": 1, "int4": 1, "int8": 1, "timestamptz": NOW, "date": TODAY, "numeric": Decimal(1), "bool": False,
-    "jsonb": "{}", "text": "x", "varchar": "x",
+    "jsonb": "{}", "text": "x", "varchar": "x", "bytea": b"x",
 }  # fmt: skip
 
 _COLUMNS = """
@@ -85,6 +85,9 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
                  app_id=own("app"), token_hash=f"resident {number}")  # fmt: skip
     await insert(owner, "sessions", id=own("staff session"), **org, kind="staff", staff_id=own("staff"),
                  token_hash=f"staff {number}")  # fmt: skip
+    await insert(owner, "second_factors", id=own("second factor"), **org, staff_id=own("staff"), confirmed_at=NOW,
+                 last_step=1)  # fmt: skip
+    await insert(owner, "recovery_codes", id=own("recovery code"), **org, staff_id=own("staff"))
     await insert(owner, "occupancies", id=own("occupancy"), **org, **here, room_id=own("room"), kind="owner",
                  customer_id=own("customer"), resident_id=own("resident"), claimed_at=NOW,
                  invited_by_resident_id=own("resident"))  # fmt: skip
@@ -92,7 +95,28 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "occupancy_requests", id=own("request"), **asked, state="approved", decided_at=NOW,
                  decided_by_staff_id=own("staff"), occupancy_id=own("occupancy"))  # fmt: skip
     await insert(owner, "occupancy_requests", id=own("pending request"), **asked, state="pending")
+    await insert(owner, "policies", id=own("policy"), **org, kind="privacy", number=f"{number}", text="x",
+                 published_by_staff_id=own("staff"))  # fmt: skip
+    await insert(owner, "consents", id=own("consent"), **org, resident_id=own("resident"), policy_id=own("policy"),
+                 step="given", channel="counter", staff_id=own("staff"))  # fmt: skip
+    look = {**org, **here, "staff_id": own("staff"), "role": "manager", "field": "phone"}
+    await insert(owner, "reveals", id=own("reveal"), **look, customer_id=own("customer"))
+    await insert(owner, "reveals", id=own("resident reveal"), **look, resident_id=own("resident"))
+    await insert(owner, "reveals", id=own("request reveal"), **look, occupancy_request_id=own("request"))
+    await insert(owner, "exports", id=own("export"), **org, resident_id=own("resident"), state="ready", parts=1,
+                 content_cipher="x", ready_at=NOW, expires_at=NOW, next_check_at=NOW)  # fmt: skip
+    await insert(owner, "exports", id=own("queued export"), **org, resident_id=own("resident"), state="queued", parts=1,
+                 next_check_at=NOW)  # fmt: skip
     await insert(owner, "audits", **org, **here, act="test")
+    await insert(owner, "seals", scope=f"scope {number}", version=1, first_row=1, last_row=1, digest="0" * 64,
+                 previous_digest=str(number) * 64, row_count=1, outline=b"0123456789ab")  # fmt: skip
+    await insert(owner, "catch_ups", id=own("catch-up"), backed_up_at=NOW, begun_at=NOW,
+                 finished_at=None if number == 1 else NOW)  # fmt: skip
+    await insert(owner, "catch_up_days", id=own("catch-up day"), catch_up_id=own("catch-up"), state="read",
+                 merchant_account_id=own("merchant"), bill_on=TODAY, line_count=1, missing_count=1)  # fmt: skip
+    await insert(owner, "catch_up_days", id=own("waiting day"), catch_up_id=own("catch-up"), state="waiting",
+                 merchant_account_id=own("merchant"), bill_on=date(2026, 11, 1), next_check_at=NOW)  # fmt: skip
+    await insert(owner, "rate_limits", key=f"limit {number}")
     await insert(owner, "idempotency_keys", id=own("idempotency"), actor=f"staff:{number}")
 
 
@@ -161,6 +185,7 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "messages", id=own("message"), **org, **here, resident_id=own("resident"),
                  kind="payment_received", state="queued", next_check_at=NOW)  # fmt: skip
     await insert(owner, "discrepancies", id=own("case"), **org, **here, kind="surplus", payment_id=own("payment"),
-                 state="resolved", resolved_at=NOW, resolution="x", resolved_by_staff_id=own("staff"))  # fmt: skip
+                 merchant_account_id=merchant, state="resolved", resolved_at=NOW, resolution="x",
+                 resolved_by_staff_id=own("staff"))  # fmt: skip
     await insert(owner, "notifications", id=own("notification"), merchant_account_id=merchant,
                  kind="payment", outcome="applied", noticed_at=NOW)  # fmt: skip

@@ -30,6 +30,7 @@ async def nothing_moved() -> None:
     assert [payment.state for payment in await Payment.all()] in ([], [PaymentState.OPEN])
 
 
+@pytest.mark.row("paid, callback came")
 async def test_the_same_callback_a_hundred_times_in_parallel_settles_once(
     world: World, sandbox: SandboxControl, drain: Drain, books
 ) -> None:
@@ -97,6 +98,7 @@ async def test_a_probe_is_refused_and_the_true_one_applied(
     assert (await Payment.get(id=opened["id"])).state is PaymentState.PAID
 
 
+@pytest.mark.row("paid, callback lost, late or out of order")
 async def test_a_late_callback_is_applied(world: World, sandbox: SandboxControl, drain: Drain, books) -> None:
     home = await world.home()
     opened = (await home.open()).json()
@@ -110,6 +112,7 @@ async def test_a_late_callback_is_applied(world: World, sandbox: SandboxControl,
     assert (await Payment.get(id=opened["id"])).state is PaymentState.PAID
 
 
+@pytest.mark.row("paid, callback says another amount, merchant, app or currency")
 @pytest.mark.parametrize(
     ("fault", "params", "mismatch"),
     [
@@ -145,6 +148,7 @@ async def test_a_signed_callback_with_wrong_facts_is_never_applied(
     assert (case.state, case.resolution) == ("resolved", "query_confirmed_payment")
 
 
+@pytest.mark.row("WeChat itself says another amount or app")
 async def test_money_that_came_in_another_amount_goes_to_suspense(
     world: World, sandbox: SandboxControl, drain: Drain, books
 ) -> None:
@@ -224,6 +228,7 @@ async def test_an_unknown_serial_is_refused(world: World, sandbox: SandboxContro
     assert opened["status"] == "open"
 
 
+@pytest.mark.row("paid after we closed it")
 async def test_a_success_after_we_closed_is_still_applied(
     world: World, sandbox: SandboxControl, drain: Drain, owner, books
 ) -> None:

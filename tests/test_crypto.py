@@ -2,12 +2,22 @@
 
 import base64
 import itertools
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.crypto import Keyring, Undecipherable, aes_gcm_decrypt, aes_gcm_encrypt, load_private_key, token_hash
+from kit.crypto import (
+    Keyring,
+    Undecipherable,
+    aes_gcm_decrypt,
+    aes_gcm_encrypt,
+    index_key_id_of,
+    key_id_of,
+    load_private_key,
+    token_hash,
+)
 
 RING = Keyring({"k1": b"1" * 32, "k2": b"2" * 32}, "k2", b"i" * 32)
 OLD = Keyring({"k1": b"1" * 32}, "k1", b"i" * 32)
@@ -130,3 +140,39 @@ def test_only_rsa_keys_are_taken() -> None:
     )
     with pytest.raises(ValueError, match="not an RSA"):
         load_private_key(pem.decode())
+
+
+CHANGING = Keyring(RING.keys, "k2", b"j" * 32, "i2", {"": b"i" * 32})
+
+
+def test_while_an_index_key_changes_both_indexes_are_searched_and_the_new_one_is_written() -> None:
+    old, new = CHANGING.blind_indexes("13800001234", "phone")
+
+    assert old == RING.blind_index("13800001234", "phone") and index_key_id_of(old) == ""
+    assert new == CHANGING.blind_index("13800001234", "phone") and index_key_id_of(new) == "i2"
+    assert re.fullmatch(r"i2\.[0-9A-Za-z_-]{43}", new)
+    longest = Keyring(RING.keys, "k2", b"j" * 32, "x" * 20).blind_index("13800001234", "phone")
+    assert len(longest) == 64  # the width of the column
+
+
+@pytest.mark.parametrize("key_id", ["x" * 21, "a.b", "a b", "钥匙"])
+def test_an_index_key_id_that_would_not_fit_is_refused(key_id: str) -> None:
+    with pytest.raises(ValueError, match="at most 20"):
+        Keyring(RING.keys, "k2", b"j" * 32, key_id)
+    with pytest.raises(ValueError, match="at most 20"):
+        Keyring(RING.keys, "k2", b"j" * 32, "i2", {key_id: b"i" * 32})
+
+
+def test_an_old_index_key_is_neither_weak_nor_the_one_that_writes() -> None:
+    for old in ({"i1": b"short"}, {"i2": b"i" * 32}):
+        with pytest.raises(ValueError):
+            Keyring(RING.keys, "k2", b"j" * 32, "i2", old)
+
+
+@pytest.mark.parametrize(
+    ("stored", "key_id"),
+    [(SEALED, "k2"), ("v1.2026.11.AAAA", "2026.11"), ("v2.k.AAAA", None), ("v1.AAAA", None), ("", None)],
+    ids=itertools.count(),
+)
+def test_a_value_tells_the_id_of_its_key(stored: str, key_id: str | None) -> None:
+    assert key_id_of(stored) == key_id

@@ -114,13 +114,34 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
         ["state = 'void'", "state = 'void', voided_at = now()", "voided_at = now(), void_reason = 'x'"],
     ),
     "bills_state_check": ("bills", "bill", ["state = 'lost'", "state = ''"]),
+    "catch_up_days_check": (
+        "catch_up_days", "catch-up day", ["next_check_at = now()", "state = 'waiting', line_count = NULL"],
+    ),
+    "catch_up_days_check1": ("catch_up_days", "catch-up day", ["line_count = NULL", "missing_count = NULL"]),
+    "catch_up_days_check2": ("catch_up_days", "catch-up day", ["missing_count = 2", "missing_count = -1"]),
+    "catch_up_days_state_check": ("catch_up_days", "catch-up day", ["state = 'lost'"]),
+    "catch_ups_check": ("catch_ups", "catch-up", ["finished_at = begun_at - interval '1 second'"]),
     "communities_payment_minutes_check": ("communities", "community", ["payment_minutes = 1", "payment_minutes = 111"]),
     "customers_check": ("customers", "customer", ["phone_index = NULL", "phone_cipher = NULL"]),
+    "consents_channel_check": ("consents", "consent", ["channel = 'app'", "staff_id = NULL"]),
+    "customers_forgotten_check": (
+        "customers", "customer",
+        ["forgotten_at = now()",
+         "forgotten_at = now(), phone_cipher = NULL, phone_index = NULL, id_number_cipher = 'x'"],
+    ),
     "discrepancies_amount_fen_check": ("discrepancies", "case", ["amount_fen = 0"]),
     "discrepancies_check": ("discrepancies", "case", ["resolved_at = NULL", "resolution = NULL", "state = 'open'"]),
+    "discrepancies_check1": (
+        "discrepancies", "case", ["payment_id = NULL, merchant_account_id = NULL"],
+    ),
+    "discrepancies_check2": ("discrepancies", "case", ["community_id = NULL"]),
     "entries_amount_fen_check": ("entries", "", ["amount_fen = 0", "amount_fen = -1"]),
     "entries_check": ("entries", "", ["credit_account_id = debit_account_id"]),
     "entries_check1": ("entries", "", ["posted_on = posted_on + 1", "posted_at = '2026-11-02T16:00:00Z'"]),
+    "exports_due_check": ("exports", "queued export", ["next_check_at = NULL", "state = 'failed'"]),
+    "exports_parts_check": ("exports", "export", ["parts_done = 2", "parts_done = -1"]),
+    "exports_ready_check": ("exports", "export", ["content_cipher = NULL", "state = 'expired'"]),
+    "exports_times_check": ("exports", "export", ["ready_at = NULL", "expires_at = NULL"]),
     "installations_id_check": ("installations", "", ["id = 2", "id = 0"]),
     "merchant_accounts_check": ("merchant_accounts", "merchant", ["sub_mchid = '1'", "mode = 'partner'", "mode = 'x'"]),
     "messages_check": ("messages", "message", ["next_check_at = NULL", "state = 'sent'"]),
@@ -131,6 +152,9 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
         "request",
         ["decided_at = NULL", "occupancy_id = NULL", "state = 'pending'", "state = 'withdrawn'", "state = 'rejected'",
          "state = 'x'"],
+    ),
+    "organizations_second_factor_roles_check": (
+        "organizations", "organization", ["second_factor_roles = '{}'", "second_factor_roles = 'null'"],
     ),
     "payment_attempts_amount_fen_check": (
         "payment_attempts", "attempt", ["amount_fen = 0", "amount_fen = 10000000000001"],
@@ -176,6 +200,7 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     ),
     "payments_surplus_channel": ("payments", "payment", ["channel = 'surplus'", "surplus_of_payment_id = id"]),
     "payments_state_check": ("payments", "payment", ["state = 'lost'"]),
+    "policies_words_check": ("policies", "policy", ["text = NULL"]),
     "receipt_files_check": ("receipt_files", "file", ["state = 'queued'", "next_check_at = now()"]),
     "receipt_files_check1": (
         "receipt_files", "file",
@@ -218,8 +243,18 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
          "cancelled_at = now(), cancel_reason = 'x'"],
     ),
     "refunds_state_check": ("refunds", "refund", ["state = 'lost'", "state = ''"]),
+    "residents_closed_check": ("residents", "resident", ["closed_at = now()"]),
+    "reveals_reason_check": ("reveals", "reveal", ["reason = ''"]),
+    "reveals_target_check": (
+        "reveals", "reveal", ["customer_id = NULL", f"resident_id = '{uid(1, 'resident')}'"],
+    ),
     "residents_check": ("residents", "resident", ["phone_index = NULL", "phone_cipher = NULL"]),
     "rooms_area_m2_check": ("rooms", "room", ["area_m2 = -0.01"]),
+    "seals_check": ("seals", "", ["first_row = 0", "first_row = 2", "last_row = 0"]),
+    "seals_check1": ("seals", "", ["row_count = 2", "row_count = 0, outline = ''", "outline = ''"]),
+    "seals_digest_check": ("seals", "", ["digest = ''", "digest = repeat('A', 64)", "digest = repeat('a', 63)"]),
+    "seals_previous_digest_check": ("seals", "", ["previous_digest = repeat('g', 64)", "previous_digest = '0'"]),
+    "seals_version_check": ("seals", "", ["version = 0"]),
     "sessions_check": (
         "sessions", "session", ["resident_id = NULL", "app_id = NULL", "kind = 'staff'", "kind = 'system'"],
     ),
@@ -229,6 +264,9 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "shipping_uploads_check1": (
         "shipping_uploads", "upload", ["state = 'uploaded', next_check_at = NULL", "uploaded_at = now()"],
     ),
+    "second_factors_check": ("second_factors", "second factor", ["confirmed_at = NULL", "last_step = NULL"]),
+    "sessions_check1": ("sessions", "session", ["second_factor_at = now()"]),
+    "wechat_pay_keys_check": ("wechat_pay_keys", "key", ["effective_at = now(), expires_at = now()"]),
     "staff_roles_role_check": ("staff_roles", "role", ["role = 'owner'", "role = 'family'", "role = 'tenant'"]),
     "wechat_apps_check": ("wechat_apps", "app", ["push_token_cipher = 'x'", "push_key_cipher = 'x'"]),
 }  # fmt: skip
@@ -264,7 +302,9 @@ UNIQUE = {
     "accounts_one": ("legal_entity_id, community_id, kind, holder_id", "nulls equal"),
     "bills_one_live": ("community_id, subject_kind, subject_id, purpose", "((state)::text <> 'void'::text)"),
     "buildings_name": ("community_id, name", ""),
+    "catch_ups_one_under_way": ("finished_at", "(finished_at IS NULL)"),
     "communities_code": ("organization_id, code", ""),
+    "exports_one_queued": ("resident_id", "((state)::text = 'queued'::text)"),
     "legal_entities_name": ("organization_id, name", ""),
     "merchant_accounts_one": ("mchid, sub_mchid", "nulls equal"),
     "notifications_merchant_account_id_notification_id_noticed_a_key": (
@@ -278,13 +318,16 @@ UNIQUE = {
     "payment_attempts_transaction": ("mchid, transaction_id", "(transaction_id IS NOT NULL)"),
     "payment_bills_one_live": ("bill_id", "live"),
     "payments_one_from_surplus": ("surplus_of_payment_id", "(surplus_of_payment_id IS NOT NULL)"),
+    "policies_number": ("organization_id, kind, number", ""),
     "receipt_files_one": ("receipt_id, format, masked, print_id, template_version", "nulls equal"),
     "receipts_payment_id_key": ("payment_id", ""),
+    "receipts_serial": ("serial", ""),
     "refund_attempts_number": ("merchant_account_id, out_refund_no", ""),
     "refund_attempts_one_live": ("refund_id", "((state)::text <> 'closed'::text)"),
     "refunds_one_of_surplus": (
         "payment_id", "(((kind)::text = 'surplus'::text) AND ((state)::text <> 'cancelled'::text))"),
     "rooms_name": ("community_id, name", ""),
+    "second_factors_staff_id_key": ("staff_id", ""),
     "sessions_token_hash_key": ("token_hash", ""),
     "shipping_uploads_payment_id_key": ("payment_id", ""),
     "staff_roles_one": ("staff_id, community_id, role", "nulls equal"),
@@ -294,6 +337,7 @@ UNIQUE = {
     "uid_allocations_payment_3fdb7b": ("payment_id, bill_line_id", ""),
     "uid_bill_import_communi_aea6d2": ("community_id, file_sha256", ""),
     "uid_bill_lines_bill_id_703525": ("bill_id, position", ""),
+    "uid_catch_up_da_catch_u_616ba6": ("catch_up_id, merchant_account_id, bill_on", ""),
     "uid_discrepanci_kind_7c2f7e": ("kind, source_id", ""),
     "uid_entries_kind_a44369": ("kind, source_id, leg", ""),
     "uid_fee_items_communi_354474": ("community_id, name", ""),
@@ -307,6 +351,9 @@ UNIQUE = {
     "uid_receipt_pri_receipt_b453a4": ("receipt_id, copy_number", ""),
     "uid_receipts_legal_e_aa5043": ("legal_entity_id, community_id, year, sequence", ""),
     "uid_refund_atte_mchid_943b2c": ("mchid, out_refund_no", ""),
+    "uid_seals_scope_193785": ("scope, first_row", ""),
+    "uid_seals_scope_f9e77b": ("scope, previous_digest", ""),
+    "uid_recovery_co_staff_i_bc4504": ("staff_id, code_index", ""),
     "uid_wechat_iden_app_id_da3482": ("app_id, openid", ""),
     "uid_wechat_pay__merchan_841c01": ("merchant_account_id, serial", ""),
     "uid_wechat_push_app_id_59fc4e": ("app_id, dedupe_key", ""),
@@ -485,7 +532,10 @@ async def test_every_table_has_a_row_to_try(furnished: asyncpg.Connection) -> No
 RESTRICT = asyncpg.RestrictViolationError
 
 
-@pytest.mark.parametrize("table", ["entries", "allocations", "audits", "receipts", "receipt_prints"])
+@pytest.mark.parametrize(
+    "table",
+    ["entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals"],
+)
 async def test_what_was_written_stays_for_the_owner_too(room_to_break: asyncpg.Connection, table: str) -> None:
     for column in await room_to_break.fetch(
         "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND attidentity <> 'a'", table
@@ -510,6 +560,16 @@ async def test_a_month_of_the_audit_is_no_back_door(room_to_break: asyncpg.Conne
 async def test_truncating_what_they_point_at_does_not_take_them_along(room_to_break: asyncpg.Connection) -> None:
     for table in ("payments", "bills", "accounts", "communities", "organizations"):
         await refused(room_to_break, RESTRICT, f"TRUNCATE {table} CASCADE")
+
+
+async def test_who_closed_their_account_pays_nothing_new(room_to_break: asyncpg.Connection) -> None:
+    copy = (
+        "INSERT INTO payments SELECT (jsonb_populate_record(p, jsonb_build_object('id', gen_random_uuid()))).*"
+        f" FROM payments p WHERE id = '{uid(1, 'payment')}'"
+    )
+    close = "UPDATE residents SET phone_cipher = NULL, phone_index = NULL, closed_at = now()"
+    await accepted(room_to_break, copy)
+    await refused(room_to_break, RESTRICT, f"{close} WHERE id = '{uid(1, 'resident')}'", copy)
 
 
 class TestAnIssuedBill:
@@ -644,8 +704,13 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 
 # --- the application's role -----------------------------------------------------------------------------------------
 
-APPEND_ONLY = {"entries", "allocations", "audits", "receipts", "receipt_prints"}
-MAY_DELETE = {"idempotency_keys", "process_reports", "receipt_files", "sessions", "staff_roles", "wechat_pushes"}
+APPEND_ONLY = {
+    "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals",
+}  # fmt: skip
+MAY_DELETE = {
+    "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors",
+    "sessions", "staff_roles", "wechat_identities", "wechat_pushes",
+}  # fmt: skip
 
 
 async def test_the_application_may_do_no_more_than_it_must(furnished: asyncpg.Connection) -> None:
@@ -686,7 +751,10 @@ async def test_the_application_owns_nothing_and_is_nobody(furnished: asyncpg.Con
 
 async def test_the_application_is_connected_as_that_role_and_refused(database: Database) -> None:
     assert await rows("SELECT current_user::text AS role") == [{"role": "linli_app"}]
-    attempts = [f"UPDATE {table} SET community_id = community_id" for table in APPEND_ONLY]
+    of_company = {"policies", "consents", "reveals"}
+    walls = {table: "organization_id" if table in of_company else "community_id" for table in APPEND_ONLY}
+    walls["seals"] = "scope"
+    attempts = [f"UPDATE {table} SET {wall} = {wall}" for table, wall in walls.items()]
     attempts += [
         f"DELETE FROM {table}" for table in (*APPEND_ONLY, "bills", "payments", "payment_attempts", "accounts")
     ]

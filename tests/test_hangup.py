@@ -13,7 +13,7 @@ HANG_UPS = 400
 
 
 async def test_four_hundred_clients_that_hang_up_leak_no_connection(
-    world: World, sandbox: SandboxControl, api_base: str, owner, books
+    world: World, sandbox: SandboxControl, api_base: str, owner, books, unlimited: None
 ) -> None:
     home = await world.home(bills=2)
     place = urlsplit(api_base)

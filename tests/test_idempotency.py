@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from kit import clock
+from handlers.route import all_routes
+from kit import clock, crash_point
 from models.access import Role
 from models.bill import Bill
 from models.customer import Customer
@@ -161,3 +162,60 @@ async def test_a_path_that_is_no_id_is_not_found_before_anything(world: World) -
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert await IdempotencyKey.all().count() == 0
+
+
+# What a repeat finds by itself after a crash, because more than one transaction makes it: the committed attempt.
+RESUMES = {"/api/v1/payments"}
+
+
+def test_every_key_learns_what_was_made_in_the_transaction_that_makes_it() -> None:
+    keyed = [route for route in all_routes() if route.replay]
+
+    assert {route.path for route in keyed if not route.makes} == RESUMES
+    assert len(keyed) > 15
+
+
+async def test_a_crash_right_after_the_commit_makes_no_second_customer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies between the commit of the customer and its answer; the repeat comes when the lease is over."""
+    home = await world.home(bills=0)
+    butler = await world.staff(home.company, Role.BUTLER, home.community)
+    document = {"name": "新客户", "kind": "person"}
+    passing, died = crash_point.passing, asyncio.Event()
+
+    def die(name: str) -> None:
+        if name == "services.customer.create_customer.after_commit":
+            died.set()
+            raise Died
+        passing(name)
+
+    with monkeypatch.context() as armed:
+        armed.setattr(crash_point, "passing", die)
+        armed.setattr(idempotency, "release", _nothing)  # a dead process releases nothing
+        assert (await butler.post("/api/v1/staff/customers", document, key="one")).status_code == 500
+    assert died.is_set() and await Customer.filter(name="新客户").count() == 1
+
+    with clock.travel_to(clock.now() + timedelta(seconds=31)):
+        again = await butler.post("/api/v1/staff/customers", document, key="one")
+
+    made = await Customer.get(name="新客户")
+    assert (again.status_code, again.json()["id"]) == (201, str(made.id))
+
+
+async def test_a_refusal_leaves_the_key_free_also_where_it_learns_early(world: World) -> None:
+    home = await world.home(bills=0)
+    butler = await world.staff(home.company, Role.BUTLER, home.community)
+
+    refused = await butler.post("/api/v1/staff/customers", {"name": "甲", "kind": "person", "phone": "1"}, key="one")
+    made = await butler.post("/api/v1/staff/customers", {"name": "甲", "kind": "person"}, key="one")
+
+    assert (refused.status_code, made.status_code) == (422, 201)
+
+
+class Died(Exception):
+    """Stands for the end of the process."""
+
+
+async def _nothing(_key_row: object) -> None:
+    """What a dead process does."""

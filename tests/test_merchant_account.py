@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from models.access import Role
 from models.merchant_account import MerchantMode
 from models.payment import Payment, PaymentState
-from payments.gateways.wechat_pay import MerchantKeys, jsapi_request
+from payments.gateways.merchant_keys import MerchantKeys
+from payments.gateways.wechat_pay import jsapi_request
 from tests.conftest import Drain, SandboxControl
 from tests.test_alarm import certificate
 from tests.world import World

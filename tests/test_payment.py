@@ -33,6 +33,7 @@ async def test_an_opened_payment_has_what_the_phone_needs(world: World, sandbox:
     assert (order["total_fen"], order["openid"], order["trade_state"]) == (50137, home.owner.openid, "NOTPAY")
 
 
+@pytest.mark.row("WeChat refused the order")
 async def test_the_attempt_is_committed_before_wechat_hears_of_it(world: World, sandbox: SandboxControl) -> None:
     home = await world.home()
     await sandbox.fault("error", operation="prepay", status=400, code="PARAM_ERROR")
@@ -105,6 +106,7 @@ async def test_after_payment_the_same_key_shows_it_paid(world: World, sandbox: S
     assert (again.json()["id"], again.json()["status"], again.json()["wechat"]) == (opened["id"], "paid", None)
 
 
+@pytest.mark.row("the payer chose other bills")
 async def test_choosing_other_bills_replaces_the_earlier_payment(world: World, sandbox: SandboxControl, books) -> None:
     home = await world.home(bills=2)
     one = (await home.open(bill_ids=[home.bill_ids[0]])).json()
@@ -120,6 +122,7 @@ async def test_choosing_other_bills_replaces_the_earlier_payment(world: World, s
     assert refused.status_code == 409
 
 
+@pytest.mark.row("another payer took over after a minute")
 async def test_two_phones_on_one_bill(world: World, sandbox: SandboxControl, books) -> None:
     """A family member has to wait a minute; then takes over, and the first phone's order is dead at WeChat."""
     home = await world.home()
@@ -142,6 +145,7 @@ async def test_two_phones_on_one_bill(world: World, sandbox: SandboxControl, boo
     assert (earlier.state, earlier.close_reason) == ("closed", "taken_over")
 
 
+@pytest.mark.row("… but the first had paid")
 async def test_taking_over_from_somebody_who_has_paid_settles_that_payment(
     world: World, sandbox: SandboxControl, books
 ) -> None:
@@ -295,6 +299,7 @@ async def test_void_paid_and_draft_bills_cannot_be_paid(world: World, sandbox: S
     assert codes == ["bill_voided", "bill_already_paid", "not_found"]
 
 
+@pytest.mark.row("the payer gave up")
 async def test_cancelling_closes_the_order_at_wechat_first(world: World, sandbox: SandboxControl, books) -> None:
     home = await world.home()
     opened = (await home.open()).json()
@@ -307,6 +312,7 @@ async def test_cancelling_closes_the_order_at_wechat_first(world: World, sandbox
     assert (again.status_code, again.json()["code"]) == (409, "payment_not_open")
 
 
+@pytest.mark.row("… but had paid")
 async def test_cancelling_what_is_paid_settles_it(world: World, sandbox: SandboxControl, books) -> None:
     home = await world.home()
     opened = (await home.open()).json()
@@ -334,6 +340,7 @@ async def test_the_phone_says_it_has_paid_and_wechat_is_asked(world: World, sand
     assert await Entry.all().count() == 1 and await Allocation.all().count() == 1
 
 
+@pytest.mark.row("a bill was voided or paid otherwise meanwhile")
 async def test_voiding_a_bill_under_way_closes_its_payment(
     world: World, sandbox: SandboxControl, drain: Drain, books
 ) -> None:
@@ -349,6 +356,7 @@ async def test_voiding_a_bill_under_way_closes_its_payment(
     assert [order["trade_state"] for order in await sandbox.orders()] == ["CLOSED"]
 
 
+@pytest.mark.row("… but the money came first")
 async def test_money_for_a_bill_voided_meanwhile_becomes_surplus(
     world: World, sandbox: SandboxControl, drain: Drain, books
 ) -> None:

@@ -38,6 +38,7 @@ async def case_of(kind: str) -> tuple[str, str | None]:
     return str(case.state), case.resolution
 
 
+@pytest.mark.row("… returned")
 async def test_from_too_much_paid_to_refunded_as_the_resident_sees_it(
     world: World, sandbox: SandboxControl, drain: Drain, books
 ) -> None:

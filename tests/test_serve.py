@@ -116,6 +116,19 @@ async def test_a_second_api_process_refuses_to_start(
     )
 
 
+async def test_one_with_redis_refuses_to_start_beside_one_without(
+    serving: tuple[Command, int], database: Database, sandbox: SandboxControl, tmp_path: Path
+) -> None:
+    redis = f"redis://127.0.0.1:{free_port()}"
+    second = Command(database, tmp_path / "state", sandbox.base, "serve", REDIS_URL=redis)
+    code, printed = await second.ended()
+
+    assert code == 1
+    assert printed.strip() == (
+        "linli: an API process without REDIS_URL serves this database already: give it REDIS_URL too"
+    )
+
+
 async def test_a_taken_port_is_one_sentence(
     serving: tuple[Command, int], database: Database, sandbox: SandboxControl, tmp_path: Path
 ) -> None:

@@ -35,6 +35,11 @@ def test_production_cannot_be_pointed_at_a_sandbox(monkeypatch: pytest.MonkeyPat
         settings(monkeypatch, **{name: "http://127.0.0.1:8100"})
 
 
+def test_production_cannot_be_told_to_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError, match="LINLI_CRASH_AT is for LINLI_ENV=dev only"):
+        settings(monkeypatch, LINLI_CRASH_AT="payments.settle.settle.after_commit")
+
+
 def test_the_laptop_makes_its_own_keys_once(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     found = settings(monkeypatch, LINLI_ENV="dev", LINLI_STATE=str(tmp_path / "state"))
 
@@ -63,3 +68,25 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert "hunter2" not in repr(found) and "hunter2" not in str(found)
     assert found.require_database_url() == "postgresql://linli:hunter2@db/linli"
+
+
+def test_an_index_key_may_be_one_or_several_of_which_the_last_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = json.dumps({"k1": base64.b64encode(b"k" * 32).decode()})
+    old, new = (base64.b64encode(letter * 32).decode() for letter in (b"i", b"j"))
+
+    one = settings(monkeypatch, LINLI_FIELD_KEYS=keys, LINLI_INDEX_KEY=old).keyring()
+    both = settings(monkeypatch, LINLI_FIELD_KEYS=keys, LINLI_INDEX_KEY=json.dumps({"": old, "i2": new})).keyring()
+
+    assert one.index_key_ids == ("",) and both.index_key_ids == ("", "i2")
+    assert both.blind_indexes("x", "c")[0] == one.blind_index("x", "c")
+    assert both.blind_index("x", "c").startswith("i2.")
+
+
+@pytest.mark.parametrize("bad", ["{", "[]", "{}", '{"k1": 5}', '{"k1": "not base64!"}', '{"k1": "c2VjcmV0LXNob3J0"}'])
+def test_keys_that_are_none_are_refused_without_being_told(monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
+    index = base64.b64encode(b"i" * 32).decode()
+    found = settings(monkeypatch, LINLI_FIELD_KEYS=bad, LINLI_INDEX_KEY=index)
+
+    with pytest.raises(ValueError) as refused:
+        found.keyring()
+    assert "c2VjcmV0" not in str(refused.value) and "not base64" not in str(refused.value)

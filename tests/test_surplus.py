@@ -74,6 +74,7 @@ async def test_kept_for_bills_it_pays_the_oldest_first_as_far_as_it_reaches(
     assert opened.json()["amount_fen"] == 4932
 
 
+@pytest.mark.row("… kept")
 async def test_what_the_bills_leave_is_prepaid(surplus: Surplus, world: World, drain: Drain, books) -> None:
     home = surplus.home
     bill = await world.bill(
@@ -146,6 +147,7 @@ async def test_eight_decisions_at_once_are_one(surplus: Surplus, books) -> None:
     assert await Payment.filter(channel="surplus").count() + await Refund.all().count() == 1
 
 
+@pytest.mark.row("a surplus, until finance decides")
 async def test_words_alone_do_not_decide(surplus: Surplus, books) -> None:
     words = await surplus.finance.post(
         f"/api/v1/staff/discrepancies/{surplus.case_id}/resolve", {"resolution": "已处理"}

@@ -32,7 +32,8 @@ from models.unit_of_work import (
     rows,
     unit_of_work,
 )
-from payments.gateways.wechat_pay import MerchantKeys, WechatPay
+from payments.gateways.merchant_keys import MerchantKeys
+from payments.gateways.wechat_pay import WechatPay
 from sandbox.platform_key import make_key_pair
 from services import miniprogram
 from tests.conftest import Database
@@ -443,6 +444,7 @@ class TestGateways:
                 lambda: gateway.open_order("{}"),
                 lambda: gateway.ask("order-1"),
                 lambda: gateway.close_order("order-1"),
+                lambda: gateway.certificates(),
                 lambda: gateway._call("GET", "/v3/certificates", b""),
             ):
                 with pytest.raises(RuntimeError, match="never called inside a transaction"):

@@ -30,7 +30,8 @@ from kit.wechat_signature import (
     response_message,
 )
 from models.merchant_account import MerchantMode
-from payments.gateways.wechat_pay import MerchantKeys, decrypt_resource
+from payments.gateways.merchant_keys import MerchantKeys
+from payments.gateways.wechat_pay import decrypt_resource
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "wechat_vectors.json").read_text())
 MERCHANT = VECTORS["keys"]["official_doc_merchant"]

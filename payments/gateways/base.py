@@ -4,8 +4,9 @@ A gateway decides nothing: it says what the other side said. Three kinds of answ
 wrong where they are mixed up: *done*, *refused* (nothing happened there and nothing will) and *unknown* (it may have).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -82,6 +83,16 @@ class PhoneOrder:
     pay_sign: str
 
 
+@dataclass(frozen=True)
+class PlatformCertificate:
+    """A certificate by which the other side signs. The dates are its own."""
+
+    serial: str
+    pem: str
+    effective_at: datetime
+    expires_at: datetime
+
+
 class GatewayError(Exception):
     """Base of what a gateway may raise. ``code`` is the other side's, for the log and for finance."""
 
@@ -111,6 +122,44 @@ class OutcomeUnknown(GatewayError):
     """No trustworthy answer (timeout, 5xx, bad signature): it may have happened. Repeat identically or query."""
 
 
+class BillNotReady(OutcomeUnknown):
+    """WeChat is still writing the bill: ask again later."""
+
+
+class BillUnreadable(ValueError):
+    """The file is not a trade bill, or does not agree with itself; nothing of it may be used."""
+
+
+@dataclass(frozen=True)
+class TradeLine:
+    """One line: money that came (``refund_id`` is None), or money that went back. Amounts in fen."""
+
+    occurred_at: datetime  # of a refund: the refund's
+    mchid: str
+    sub_mchid: str | None
+    transaction_id: str
+    out_trade_no: str
+    amount_fen: int  # what was ordered; of a refund, what was asked back
+    refund_id: str | None = None
+    out_refund_no: str | None = None
+    refund_state: str | None = None  # as the bill spells it: SUCCESS, PROCESSING, FAIL, CHANGE
+
+
+@dataclass(frozen=True)
+class TradeBill:
+    """One day of one merchant account, its lines adding up to WeChat's own summary."""
+
+    lines: Sequence[TradeLine] = ()
+
+    @property
+    def paid_fen(self) -> int:
+        return sum(line.amount_fen for line in self.lines if line.refund_id is None)
+
+    @property
+    def refunded_fen(self) -> int:
+        return sum(line.amount_fen for line in self.lines if line.refund_id is not None)
+
+
 class Gateway(Protocol):
     """One merchant account's line to the other side. No method may be called inside a unit of work."""
 
@@ -127,6 +176,11 @@ class Gateway(Protocol):
         OutcomeUnknown or GatewayRefused."""
         ...
 
+    async def certificates(self) -> list[PlatformCertificate]:
+        """By which certificates the other side signs now and soon. Raises OutcomeUnknown (also when the answer is not
+        signed by a key that is known) or GatewayRefused: it has none for this merchant."""
+        ...
+
     async def refund(self, request: str) -> RefundFact:
         """Send the exact ``request`` body; what the other side took on. Repeating it refunds once. Its answer says that
         it was accepted, never that it is done. Raises OutcomeUnknown or GatewayRefused."""
@@ -135,6 +189,11 @@ class Gateway(Protocol):
     async def ask_refund(self, out_refund_no: str) -> RefundFact | None:
         """What the other side knows of the refund: the truth. None: it was never accepted. Raises OutcomeUnknown or
         GatewayRefused."""
+        ...
+
+    async def trade_bill(self, bill_on: date) -> TradeBill:
+        """Everything that was paid and refunded on a Beijing day; empty when nothing was. Raises BillNotReady,
+        BillUnreadable, OutcomeUnknown or GatewayRefused."""
         ...
 
     def sign_for_phone(self, appid: str, prepay_id: str) -> PhoneOrder:

@@ -6,26 +6,23 @@ Source of the protocol: pay.weixin.qq.com/doc/v3/merchant/4012365336 (signing), 
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from kit import clock, strict_json
-from kit.crypto import Undecipherable, aes_gcm_decrypt, rsa_sign, rsa_verifies
+from kit import clock, crash_point, strict_json
+from kit.crypto import Undecipherable, aes_gcm_decrypt, rsa_sign
 from kit.errors import Refusal
 from kit.ids import new_code
 from kit.wechat_signature import (
     Authorization,
-    is_fresh,
     pay_sign_message,
     request_message,
-    response_message,
 )
 from models.merchant_account import MerchantMode
 from models.metric import LATELY, CallTimer
@@ -39,9 +36,14 @@ from payments.gateways.base import (
     OutcomeUnknown,
     PaidFact,
     PhoneOrder,
+    PlatformCertificate,
     RefundFact,
+    TradeBill,
     TradeState,
 )
+from payments.gateways.merchant_keys import MerchantKeys
+from payments.gateways.wechat_bill import fetch_trade_bill
+from payments.gateways.wechat_certificate import believed_about, read_certificates
 from payments.gateways.wechat_refund import refund_fact
 
 # Production speaks to these and to nothing else; a row or a setting cannot add one.
@@ -66,35 +68,20 @@ _SLOW_DOWN_CODES = {"FREQUENCY_LIMITED", "RATELIMIT_EXCEEDED"}
 _UNKNOWN_CODES = {"ORDER_NOT_EXIST", "ORDERNOTEXIST", "RESOURCE_NOT_EXISTS"}
 
 
-@dataclass(frozen=True)
-class MerchantKeys:
-    """Everything that is needed to speak as one merchant account, and to believe what is said to it."""
-
-    mode: MerchantMode
-    mchid: str
-    sub_mchid: str | None
-    serial_no: str
-    private_key: RSAPrivateKey = field(repr=False)
-    apiv3_key: bytes = field(repr=False)
-    wechat_keys: Mapping[str, RSAPublicKey] = field(repr=False)  # serial → key, of both kinds
-    public_key_id: str | None = None  # asks WeChat to sign its answers with this one
-    sp_appid: str | None = None  # the service provider's own app
-
-    def verifies(self, headers: Mapping[str, str], body: bytes, now_s: int) -> bool:
-        """Whether WeChat signed these bytes for us within the last five minutes. Never raises."""
-        timestamp, nonce = headers.get("wechatpay-timestamp", ""), headers.get("wechatpay-nonce", "")
-        key = self.wechat_keys.get(headers.get("wechatpay-serial", ""))
-        if key is None or not is_fresh(timestamp, now_s):
-            return False
-        return rsa_verifies(key, response_message(timestamp, nonce, body), headers.get("wechatpay-signature", ""))
-
-
 class WechatPay:
     """The Gateway of one merchant account."""
 
-    def __init__(self, keys: MerchantKeys, http: httpx.AsyncClient, base_url: str, tries: int = TRIES) -> None:
+    def __init__(
+        self,
+        keys: MerchantKeys,
+        http: httpx.AsyncClient,
+        base_url: str,
+        tries: int = TRIES,
+        unknown_serial: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self._keys = keys
         self._tries = tries
+        self._unknown_serial = unknown_serial
         self._http = http
         self._base_url = base_url
         self._partner = keys.mode is MerchantMode.PARTNER
@@ -159,15 +146,52 @@ class WechatPay:
         except ValueError as error:
             raise OutcomeUnknown("ANSWER_INCOMPLETE", str(error)) from error
 
+    async def certificates(self) -> list[PlatformCertificate]:
+        _require_outside()
+        response = await self._send("GET", "/v3/certificates", b"")
+        found = read_certificates(self._keys.apiv3_key, response.content, clock.now())
+        believed = replace(self._keys, wechat_keys=believed_about(self._keys.wechat_keys, found))
+        if not believed.verifies(response.headers, response.content, clock.unix_s()):
+            raise OutcomeUnknown("BAD_SIGNATURE")
+        return found
+
     def sign_for_phone(self, appid: str, prepay_id: str) -> PhoneOrder:
         timestamp, nonce, package = str(clock.unix_s()), new_code(32), f"prepay_id={prepay_id}"
         signature = rsa_sign(self._keys.private_key, pay_sign_message(appid, timestamp, nonce, package))
         return PhoneOrder(appid, timestamp, nonce, package, "RSA", signature)
 
+    async def trade_bill(self, bill_on: date) -> TradeBill:
+        return await fetch_trade_bill(self, bill_on, self._keys.sub_mchid)
+
+    async def get(self, target: str) -> dict[str, Any]:
+        """A signed GET; the verified answer."""
+        return await self._call("bill", "GET", target, b"")
+
+    async def download(self, url: str, max_bytes: int) -> bytes:
+        """The file that an answer pointed to, from WeChat's own address only. Not signed: compare its hash."""
+        parts = urlsplit(url)
+        if f"{parts.scheme}://{parts.netloc}" not in (self._base_url, *PRODUCTION_HOSTS):
+            raise OutcomeUnknown("DOWNLOAD_ADDRESS")
+        target, content = f"{parts.path}?{parts.query}", bytearray()
+        _require_outside()
+        try:
+            async with self._http.stream(
+                "GET", self._base_url + target, headers=self._headers("GET", target, b""), timeout=_TIMEOUT
+            ) as response:
+                if response.status_code >= 300:
+                    await response.aread()
+                    raise _refusal(response)
+                async for piece in response.aiter_bytes():
+                    content += piece
+                    if len(content) > max_bytes:
+                        raise OutcomeUnknown("DOWNLOAD_TOO_LARGE")
+        except httpx.HTTPError as error:
+            raise OutcomeUnknown("NO_ANSWER", type(error).__name__) from error
+        return bytes(content)
+
     async def _call(self, operation: str, method: str, target: str, body: bytes) -> dict[str, Any]:
         """One signed call, repeated identically a bounded number of times while its outcome stays unknown."""
-        if inside_unit_of_work():
-            raise RuntimeError("WeChat is never called inside a transaction: it would hold locks for seconds")
+        _require_outside()
         for attempt in range(1, self._tries + 1):
             with CallTimer(operation) as timer:
                 try:
@@ -182,7 +206,10 @@ class WechatPay:
                         raise
         raise AssertionError("unreachable")
 
-    async def _call_once(self, method: str, target: str, body: bytes) -> dict[str, Any]:
+    async def _send(self, method: str, target: str, body: bytes) -> httpx.Response:
+        """One signed request; its answer of status 2xx, not verified yet."""
+        place = call_place(method, target)
+        crash_point.passing(f"{place}.before_call")
         try:
             response = await self._http.request(
                 method,
@@ -194,11 +221,19 @@ class WechatPay:
             )
         except httpx.HTTPError as error:
             raise OutcomeUnknown("NO_ANSWER", type(error).__name__) from error
+        crash_point.passing(f"{place}.after_call")
         _note_clock(response)
         if response.status_code >= 300:
             raise _refusal(response)
+        return response
+
+    async def _call_once(self, method: str, target: str, body: bytes) -> dict[str, Any]:
+        response = await self._send(method, target, body)
         # Only 2xx answers are signed. One that does not verify is nobody's word: treat it as no answer at all.
         if not self._keys.verifies(response.headers, response.content, clock.unix_s()):
+            serial = response.headers.get("wechatpay-serial", "")
+            if serial not in self._keys.wechat_keys and self._unknown_serial is not None:
+                await self._unknown_serial(serial)
             raise OutcomeUnknown("BAD_SIGNATURE")
         if not response.content:
             return {}
@@ -224,6 +259,12 @@ class WechatPay:
         if self._keys.public_key_id:
             headers["Wechatpay-Serial"] = self._keys.public_key_id
         return headers
+
+
+def call_place(method: str, target: str) -> str:
+    """The name of a call among the crash points: its method and the last word of its path, our numbers left out."""
+    words = [part for part in target.partition("?")[0].split("/") if part.isascii() and part.replace("-", "").isalpha()]
+    return f"wechat_pay.{method}.{words[-1]}"
 
 
 def paid_fact(resource: Mapping[str, Any]) -> PaidFact:
@@ -292,6 +333,11 @@ def jsapi_request(keys: MerchantKeys, *, appid: str, sub_appid: str | None, open
     return _dump({"appid": appid, "mchid": keys.mchid} | common | {"payer": {"openid": openid}})
 
 
+def _require_outside() -> None:
+    if inside_unit_of_work():
+        raise RuntimeError("WeChat is never called inside a transaction: it would hold locks for seconds")
+
+
 def _note_clock(response: httpx.Response) -> None:
     """WeChat's time, from an answer of any kind: a clock of ours that is wrong makes every answer unbelievable, so
     whether it verifies must not matter here. Only an alarm hangs on it."""
@@ -300,10 +346,10 @@ def _note_clock(response: httpx.Response) -> None:
         LATELY.note_clock(clock.unix_s() - int(told))
         return
     try:
-        date = parsedate_to_datetime(response.headers.get("date", ""))
+        told_at = parsedate_to_datetime(response.headers.get("date", ""))
     except ValueError:
         return
-    LATELY.note_clock((clock.now() - date.replace(tzinfo=date.tzinfo or UTC)).total_seconds())
+    LATELY.note_clock((clock.now() - told_at.replace(tzinfo=told_at.tzinfo or UTC)).total_seconds())
 
 
 def _refusal(response: httpx.Response) -> GatewayRefused | OutcomeUnknown:

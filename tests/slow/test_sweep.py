@@ -19,7 +19,9 @@ from tests.conftest import Drain, SandboxControl
 from tests.sweep import ask, counted, everything_of, named_ids
 from tests.world import Home, Person, World, unknown_id
 
-ENDS_THE_SESSION = ("/sign-out", "/sessions/{session_id}")
+pytestmark = pytest.mark.usefixtures("unlimited")
+
+ENDS_THE_SESSION = ("/sign-out", "/sessions/{session_id}", "/me/close")
 
 
 async def callers(world: World, home: Home) -> dict[str, tuple[Person, dict[str, str]]]:
@@ -53,9 +55,9 @@ async def callers(world: World, home: Home) -> dict[str, tuple[Person, dict[str,
 # of customers and settings to its staff (they are of the company, not of one community).
 SHARED = {
     "neighbour": {"community_id", "building_id", "unit_id", "room_id", "fee_item_id", "legal_entity_id", "app_id",
-                  "merchant_account_id", "wechat_app_id"},
+                  "merchant_account_id", "wechat_app_id", "policy_id"},
     "of the next community": {"customer_id", "legal_entity_id", "merchant_account_id", "wechat_app_id", "app_id",
-                              "staff_id"},
+                              "staff_id", "policy_id"},
     "of another company": set(),
 }  # fmt: skip
 
