@@ -42,7 +42,7 @@ async def _replay(call: Call, export_id: UUID) -> ExportOut:
 
 
 @route("POST", "/api/v1/exports", who=Who.RESIDENT, tag=TAG, summary="申请个人信息副本", status=201,
-       response=ExportOut, replay=_replay, refusals=(service.ExportUnderWay,))  # fmt: skip
+       response=ExportOut, replay=_replay, makes="export", refusals=(service.ExportUnderWay,))  # fmt: skip
 async def request_export(call: Call) -> ExportOut:
     """One at a time; the one before goes when the new one is ready."""
     return _out(await service.request_export(call.actor))

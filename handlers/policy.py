@@ -99,7 +99,7 @@ async def list_policies(call: Call) -> PageOut[PolicyOut]:
 
 
 @route("POST", "/api/v1/staff/policies", who=Who.STAFF, tag=TAG, summary="发布政策或协议的新版本", body=NewPolicyIn,
-       status=201, response=PolicyOut, replay=_replay, max_bytes=256 * 1024,
+       status=201, response=PolicyOut, replay=_replay, makes="policy", max_bytes=256 * 1024,
        refusals=(NotPermitted, service.PolicyNumberTaken, service.PolicyWordless))  # fmt: skip
 async def publish_policy(call: Call) -> PolicyOut:
     """A published version is never changed; publish another one."""

@@ -127,7 +127,7 @@ async def replay_refund(call: Call, refund_id: UUID) -> RefundOut:
 
 
 @route("POST", "/api/v1/staff/refunds/{refund_id}/retry", who=Who.STAFF, tag=TAG, summary="重新退款",
-       response=RefundOut, replay=replay_refund,
+       response=RefundOut, replay=replay_refund, makes="refund",
        refusals=(NotPermitted, MoveNotAllowed, payments.RefundAtWechat))  # fmt: skip
 async def retry_refund(call: Call) -> RefundOut:
     """The same number goes to WeChat again; a new one only when WeChat said that the old one is closed."""

@@ -32,7 +32,8 @@ async def _replay_payment(call: Call, payment_id: UUID) -> PaymentOut:
 
 
 @route("POST", "/api/v1/staff/discrepancies/{discrepancy_id}/return", who=Who.STAFF, tag="财务 finance",
-       summary="退回溢收款", body=ReturnIn, status=201, response=RefundOut, replay=replay_refund,
+       summary="退回溢收款", body=ReturnIn, status=201, response=RefundOut,
+       replay=replay_refund, makes="refund",
        refusals=(NotPermitted, payments.NoSurplus, payments.SurplusDecided))  # fmt: skip
 async def return_surplus(call: Call) -> RefundOut:
     """By the way it came. The answer says that it is under way; ``refunded`` follows WeChat's word."""
@@ -41,7 +42,8 @@ async def return_surplus(call: Call) -> RefundOut:
 
 
 @route("POST", "/api/v1/staff/discrepancies/{discrepancy_id}/keep", who=Who.STAFF, tag="财务 finance",
-       summary="留存溢收款", body=KeepIn, status=201, response=PaymentOut, replay=_replay_payment,
+       summary="留存溢收款", body=KeepIn, status=201, response=PaymentOut,
+       replay=_replay_payment, makes="payment",
        refusals=(NotFound, NotPermitted, payments.NoSurplus, payments.SurplusDecided, payments.BillOfAnother,
                  payments.BillVoided, payments.BillAlreadyPaid, payments.PaymentInProgress))  # fmt: skip
 async def keep_surplus(call: Call) -> PaymentOut:
