@@ -50,3 +50,9 @@ def passing(name: str) -> None:
         sys.stderr.write(f"crash point {name}\n")
         sys.stderr.flush()
         os._exit(EXIT_CODE)
+
+
+def place_of_call(client: str, method: str, target: str) -> str:
+    """The name of an outbound call: the client's, its method and the last word of its path, our numbers left out."""
+    words = [part for part in target.partition("?")[0].split("/") if part.isascii() and part.replace("-", "").isalpha()]
+    return f"{client}.{method}.{words[-1]}"

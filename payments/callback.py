@@ -92,9 +92,8 @@ async def _receive(
     try:
         notice = _open(keys, headers, body)
     except NotificationUnverified:
-        serial = headers.get("wechatpay-serial", "")
-        if serial not in keys.wechat_keys:
-            await note_unknown_serial(merchant_account_id, serial)
+        if keys.lacks(headers):
+            await note_unknown_serial(merchant_account_id, headers["wechatpay-serial"])
         raise
     kept = await _keep(kind, merchant_account_id, notice, body)
     if NotificationOutcome(kept["outcome"]) in _DONE:

@@ -44,10 +44,10 @@ BOTH = ("serve", "worker")
 COMMITS: dict[str, tuple[str, ...]] = {
     "payments.charge._commit_intent": ("serve",),
     "payments.charge._commit_prepay": ("serve",),
-    "payments.settle.settle": BOTH,
+    "payments.settle.settle_tx": BOTH,
     "payments.callback._keep": ("serve",),
     "payments.callback._mark": ("serve",),
-    "payments.janitor._claim": ("worker",),
+    "payments.sweeping._claim": ("worker",),
     "payments.janitor._look_again": ("worker",),
     "payments.janitor._commit_closed": BOTH,
     "payments.receipt.issue_receipt": ("worker",),
@@ -56,6 +56,12 @@ COMMITS: dict[str, tuple[str, ...]] = {
     "payments.wechat_pay_key._claim": ("worker",),
     "payments.wechat_pay_key._keep": ("worker",),
     "payments.wechat_pay_key._not_told": ("worker",),
+    "payments.refund._before_sending": ("worker",),
+    "payments.refund_news.hear_refund": BOTH,
+    "payments.refund_janitor._look_again": ("worker",),
+    "services.surplus._return": ("serve",),
+    "services.surplus._keep": ("serve",),
+    "services.refund._tell_payer": ("worker",),
     "services.bill._issue": ("serve",),
     "services.bill._void": ("serve",),
     "services.customer.create_customer": ("serve",),
@@ -71,6 +77,8 @@ CALLS: dict[str, tuple[str, ...]] = {
     "wechat_pay.GET.out-trade-no": BOTH,
     "wechat_pay.POST.close": BOTH,
     "wechat_pay.GET.certificates": ("worker",),
+    "wechat_pay.POST.refunds": ("worker",),
+    "wechat_pay.GET.refunds": ("worker",),
     "miniprogram.send": ("worker",),
 }
 
@@ -167,8 +175,15 @@ class Town:
     """Everything at once: programs, people, and what they were told."""
 
     def __init__(
-        self, database: Database, state: Path, seed: int, changes: Sequence[str] = (), within_s: float = WITHIN_S
+        self,
+        database: Database,
+        state: Path,
+        stories: "Stories",
+        seed: int,
+        changes: Sequence[str] = (),
+        within_s: float = WITHIN_S,
     ) -> None:
+        self.stories = stories
         self.seed = seed
         self.within_s = within_s
         self.random = random.Random(seed)
@@ -310,10 +325,10 @@ class Town:
 
     async def live(self, household: Household) -> None:
         """One household's day, over and over, until the siege ends."""
-        names, weights = list(STORIES), [weight for weight, _ in STORIES.values()]
+        names, weights = list(self.stories), [weight for weight, _ in self.stories.values()]
         while not self.stopping:
             story = self.random.choices(names, weights)[0]
-            await STORIES[story][1](self, household)
+            await self.stories[story][1](self, household)
             await asyncio.sleep(self.random.random() / 5)
 
     # --- what must be true ---------------------------------------------------------------------------------------
@@ -351,6 +366,16 @@ class Town:
             elif (ours["fen"], ours["state"] == "paid") != (took, took > 0):
                 waits = WAITS if ours["waits"] and took else ""
                 found.append(waits + f"order {number}: WeChat took {took}, posted {dict(ours)}")
+        refunds = (await self.wechat.client.get("/sandbox/refunds")).json()["refunds"]
+        given = {row["out_refund_no"]: row for row in await connection.fetch(_REFUNDED)}
+        for refund in refunds:
+            ours, back = given.get(refund["out_refund_no"]), refund["refund_fen"]
+            if ours is None or (refund["status"] == "SUCCESS" and (ours["state"], ours["fen"]) != ("succeeded", back)):
+                waits = WAITS if ours and ours["waits"] else ""
+                found.append(f"{waits}{refund['out_refund_no']}: WeChat gave {back} back, posted {ours and dict(ours)}")
+        for number in {refund["out_trade_no"] for refund in refunds}:
+            if len([refund for refund in refunds if refund["out_trade_no"] == number]) > 1:
+                found.append(f"order {number} was refunded twice")
         found += [f"{number} is {row['state']}, WeChat does not know it" for number, row in posted.items()
                   if number not in orders and row["state"] not in ("created", "closed")]  # fmt: skip
         return found
@@ -507,6 +532,9 @@ class Town:
 BLIND = "blind"
 
 
+Stories = dict[str, tuple[int, Callable[[Town, Household], Awaitable[None]]]]
+
+
 class Plan:
     """Which kills are still to come. Every point once, then points and blind kills at random."""
 
@@ -561,6 +589,12 @@ SELECT a.out_trade_no, a.state, COALESCE(sum(e.amount_fen), 0)::bigint AS fen,
     a.next_check_at BETWEEN now() - interval '10 seconds' AND now() + make_interval(secs => 91) AS waits
 FROM payment_attempts a LEFT JOIN entries e ON e.source_id = a.id GROUP BY a.id
 """
+_REFUNDED = """
+SELECT a.out_refund_no, a.state, (SELECT COALESCE(sum(e.amount_fen), 0)::bigint FROM entries e
+        WHERE e.source_id = a.id AND e.kind = 'refund') AS fen,
+    a.next_check_at BETWEEN now() - interval '10 seconds' AND now() + make_interval(secs => 91) AS waits
+FROM refund_attempts a
+"""
 # What was posted or begun just now, perhaps by a look that came after the minute, has its moment too.
 _FRESH = """(SELECT max(e.posted_at) FROM entries e JOIN payment_attempts a ON a.id = e.source_id
     WHERE a.payment_id = p.id) > now() - interval '15 seconds'"""
@@ -584,145 +618,4 @@ _WORK = {
               COALESCE(j.scheduled_at, now() - interval '1 hour') < now() - interval '5 seconds'))""",
     "a case that nobody asked for": """
         SELECT id, kind, state FROM discrepancies WHERE kind <> 'surplus' AND state = 'open'""",
-}
-
-
-# --- what people do: a name, how often, and the deed ----------------------------------------------------------------
-
-
-async def _pays(town: Town, household: Household) -> None:
-    """The usual: a bill, a payment, and whatever becomes of WeChat's notice."""
-    bill = await town.issue(household)
-    opened = await town.open(household.owner, [bill])
-    if opened:
-        await town.pay(
-            opened, town.random.choice(["", "", "lost", "duplicate", "late", "signtest", "certificate_signed"])
-        )
-    if opened and town.random.random() < 0.5:
-        seen = await town.insist(household.owner, f"/api/v1/payments/{opened['id']}/confirm")
-        town._heard(seen.json())
-
-
-async def _pays_while_wechat_stumbles(town: Town, household: Household) -> None:
-    """Answers to our calls are lost, late or wrongly signed."""
-    bill = await town.issue(household)
-    operation = town.random.choice(["prepay", "query", "close"])
-    how = town.random.choice([{"kind": "answer_lost", "how": "500"}, {"kind": "answer_lost", "how": "cut"},
-                              {"kind": "bad_signature"}, {"kind": "error", "status": 503}])  # fmt: skip
-    await town.wechat.fault(how.pop("kind"), operation=operation, times=1, **how)
-    opened = await town.open(household.owner, [bill])
-    if opened:
-        await town.pay(opened, "lost")
-
-
-async def _leaves_it(town: Town, household: Household) -> None:
-    """Opens and does not pay; a minute later the family may."""
-    bill = await town.issue(household)
-    if await town.open(household.owner, [bill]):
-        town.open_before.append((time.monotonic(), household, bill))
-
-
-async def _takes_over(town: Town, household: Household) -> None:
-    """The family pays what was left open a minute ago or longer."""
-    if not town.open_before or time.monotonic() - town.open_before[0][0] < 61:
-        return await _leaves_it(town, household)
-    _, theirs, bill = town.open_before.popleft()
-    opened = await town.open(theirs.family, [bill])
-    if opened:
-        await town.pay(opened, town.random.choice(["", "lost"]))
-
-
-async def _gives_up(town: Town, household: Household) -> None:
-    """Cancels; now and then after having paid, and nobody was told of it yet."""
-    bill = await town.issue(household)
-    opened = await town.open(household.owner, [bill])
-    if opened is None:
-        return
-    if town.random.random() < 0.5:
-        await town.pay(opened, "lost")
-    answer = await town.insist(household.owner, f"/api/v1/payments/{opened['id']}/cancel")
-    if answer.status_code == 200:
-        town._heard(answer.json())
-    elif answer.json()["code"] != "payment_not_open":
-        raise Trouble(f"giving up was refused: {answer.text}")
-
-
-async def _chooses_anew(town: Town, household: Household) -> None:
-    """Opens one bill, then both: the first order is closed, and both are paid by the second."""
-    first, second = await town.issue(household), await town.issue(household)
-    await town.open(household.owner, [first])
-    opened = await town.open(household.owner, [first, second])
-    if opened:
-        await town.pay(opened, town.random.choice(["", "lost", "duplicate"]))
-
-
-async def _is_voided(town: Town, household: Household) -> None:
-    """Finance voids the bill while it is being paid."""
-    bill = await town.issue(household)
-    opened = await town.open(household.owner, [bill])
-    paying = asyncio.create_task(town.pay(opened, "lost")) if opened and town.random.random() < 0.7 else None
-    answer = await town.insist(town.finance, f"/api/v1/staff/bills/{bill}/void", {"reason": "算错了"})
-    if paying:
-        await paying
-    if answer.status_code == 200:
-        town.told.voided.add(bill)
-
-
-async def _registers(town: Town, household: Household) -> None:
-    """The butler puts a new customer on the register, with one key however often it must be said."""
-    name = f"新客户{secrets.token_hex(5)}"
-    town.told.asked_customers.add(name)
-    answer = await town.insist(town.butler, "/api/v1/staff/customers", {"name": name, "kind": "person"})
-    if answer.status_code != 201:
-        raise Trouble(f"a customer was refused: {answer.text}")
-    town.told.customers[name] = answer.json()["id"]
-
-
-async def _is_refused(town: Town, household: Household) -> None:
-    """Asks for what cannot be had: the key is given free again."""
-    answer = await town.insist(town.finance, "/api/v1/staff/bills", {"community_id": town.community_id})
-    await town.insist(
-        household.owner, "/api/v1/payments", {"bill_ids": [secrets.token_hex(8)], "channel": "wechat_jsapi"}
-    )
-    if answer.status_code < 400:
-        raise Trouble(f"half a bill was taken: {answer.text}")
-
-
-async def _forges(town: Town, household: Household) -> None:
-    """A notice by an unknown certificate; the minute since the last question is over, or WeChat has nothing to say."""
-    if town.random.random() < 0.3:
-        await town.wechat.fault("error", operation="certificates", status=503, times=1)
-    with contextlib.suppress(OSError, asyncpg.PostgresError):
-        connection = await asyncpg.connect(**credentials(town.database.owner_url))
-        try:
-            await connection.execute("UPDATE merchant_accounts SET keys_ask_after = NULL, keys_check_at = now()")
-            await connection.execute(_TICK, "sweep_wechat_pay_keys")  # as its clock does every ten minutes
-        finally:
-            await connection.close()
-    headers = {"Wechatpay-Timestamp": str(int(time.time())), "Wechatpay-Nonce": "n" * 32,
-               "Wechatpay-Serial": secrets.token_hex(20), "Wechatpay-Signature": "A" * 344}  # fmt: skip
-    with contextlib.suppress(httpx.HTTPError):
-        answer = await town.api.post(
-            f"/callbacks/wechat/pay/{town.company.merchant.id}", content=b"{}", headers=headers
-        )
-        if answer.status_code not in (401, 503):
-            raise Trouble(f"a forged notice was answered {answer.status_code}")
-
-
-_TICK = """
-SELECT procrastinate_defer_jobs_v1(ARRAY[
-    ROW('linli'::varchar, $1::varchar, 0, NULL, NULL, '{}'::jsonb, NULL)::procrastinate_job_to_defer_v1])
-"""
-
-STORIES: dict[str, tuple[int, Callable[[Town, Household], Awaitable[None]]]] = {
-    "pays": (8, _pays),
-    "pays while WeChat stumbles": (3, _pays_while_wechat_stumbles),
-    "leaves it": (1, _leaves_it),
-    "takes over": (2, _takes_over),
-    "gives up": (3, _gives_up),
-    "chooses anew": (2, _chooses_anew),
-    "is voided": (2, _is_voided),
-    "registers": (2, _registers),
-    "is refused": (1, _is_refused),
-    "forges": (2, _forges),
 }

@@ -57,16 +57,17 @@ def _no_janitor() -> None:
     """Nobody asks WeChat about what is not decided."""
     from payments import janitor
 
-    janitor._CLAIM = janitor._CLAIM.replace("WHERE next_check_at <= $2", "WHERE false AND next_check_at <= $2")
+    sweep = janitor._SWEEP
+    sweep._claim = sweep._claim.replace("WHERE next_check_at <= $2", "WHERE false AND next_check_at <= $2")
 
 
 def _in_a_hurry() -> None:
     """For the twin in ``make test``: the same leases and looks, with seconds for what takes half a minute."""
     from jobs import upkeep
-    from payments import janitor
+    from payments import janitor, sweeping
     from services import idempotency, message
 
-    idempotency.LEASE_S = janitor._CLAIM_S = 2
+    idempotency.LEASE_S = sweeping._CLAIM_S = 2
     janitor.STEPS_S = (1, 3, 6, 12, *janitor.STEPS_S[2:])
     message.RETRY_S = (1, *message.RETRY_S[1:])
     message._LEASE_S = 3

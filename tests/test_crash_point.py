@@ -9,7 +9,6 @@ import jobs.worker  # noqa: F401 - importing declares the units of work
 from kit import crash_point
 from models.organization import Organization
 from models.unit_of_work import unit_of_work, units
-from payments.gateways.wechat_pay import call_place
 from tests.conftest import Database
 
 PASSING = """
@@ -18,17 +17,17 @@ from kit import crash_point
 crash_point.arm(sys.argv[1] if len(sys.argv) > 1 else None)
 for number in range(1, 5):
     print(number, flush=True)
-    crash_point.passing("payments.settle.settle.after_commit")
-    crash_point.passing("payments.settle.settle.before_commit")
+    crash_point.passing("payments.settle.settle_tx.after_commit")
+    crash_point.passing("payments.settle.settle_tx.before_commit")
 """
 
 
 @pytest.mark.parametrize(
     ("where", "code", "passed"),
     [
-        (["payments.settle.settle.after_commit"], 137, 1),
-        (["payments.settle.settle.before_commit:3"], 137, 3),
-        (["payments.settle.settle.after_commit:9"], 0, 4),
+        (["payments.settle.settle_tx.after_commit"], 137, 1),
+        (["payments.settle.settle_tx.before_commit:3"], 137, 3),
+        (["payments.settle.settle_tx.after_commit:9"], 0, 4),
         (["payments.charge.open_payment.after_commit"], 0, 4),
         ([], 0, 4),
     ],
@@ -99,4 +98,4 @@ async def test_before_the_commit_nothing_is_there_and_after_it_everything(
     ],
 )
 def test_a_call_is_named_by_its_method_and_the_last_word_of_its_path(method: str, target: str, place: str) -> None:
-    assert call_place(method, target) == f"wechat_pay.{place}"
+    assert crash_point.place_of_call("wechat_pay", method, target) == f"wechat_pay.{place}"

@@ -37,7 +37,7 @@ def test_production_cannot_be_pointed_at_a_sandbox(monkeypatch: pytest.MonkeyPat
 
 def test_production_cannot_be_told_to_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match="LINLI_CRASH_AT is for LINLI_ENV=dev only"):
-        settings(monkeypatch, LINLI_CRASH_AT="payments.settle.settle.after_commit")
+        settings(monkeypatch, LINLI_CRASH_AT="payments.settle.settle_tx.after_commit")
 
 
 def test_the_laptop_makes_its_own_keys_once(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

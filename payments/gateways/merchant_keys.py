@@ -31,3 +31,7 @@ class MerchantKeys:
         if key is None or not is_fresh(timestamp, now_s):
             return False
         return rsa_verifies(key, response_message(timestamp, nonce, body), headers.get("wechatpay-signature", ""))
+
+    def lacks(self, headers: Mapping[str, str]) -> bool:
+        """Whether these bytes claim to be signed by a key that is not known here."""
+        return headers.get("wechatpay-serial", "") not in {"", *self.wechat_keys}

@@ -208,7 +208,7 @@ class WechatPay:
 
     async def _send(self, method: str, target: str, body: bytes) -> httpx.Response:
         """One signed request; its answer of status 2xx, not verified yet."""
-        place = call_place(method, target)
+        place = crash_point.place_of_call("wechat_pay", method, target)
         crash_point.passing(f"{place}.before_call")
         try:
             response = await self._http.request(
@@ -231,9 +231,8 @@ class WechatPay:
         response = await self._send(method, target, body)
         # Only 2xx answers are signed. One that does not verify is nobody's word: treat it as no answer at all.
         if not self._keys.verifies(response.headers, response.content, clock.unix_s()):
-            serial = response.headers.get("wechatpay-serial", "")
-            if serial not in self._keys.wechat_keys and self._unknown_serial is not None:
-                await self._unknown_serial(serial)
+            if self._unknown_serial is not None and self._keys.lacks(response.headers):
+                await self._unknown_serial(response.headers["wechatpay-serial"])
             raise OutcomeUnknown("BAD_SIGNATURE")
         if not response.content:
             return {}
@@ -259,12 +258,6 @@ class WechatPay:
         if self._keys.public_key_id:
             headers["Wechatpay-Serial"] = self._keys.public_key_id
         return headers
-
-
-def call_place(method: str, target: str) -> str:
-    """The name of a call among the crash points: its method and the last word of its path, our numbers left out."""
-    words = [part for part in target.partition("?")[0].split("/") if part.isascii() and part.replace("-", "").isalpha()]
-    return f"wechat_pay.{method}.{words[-1]}"
 
 
 def paid_fact(resource: Mapping[str, Any]) -> PaidFact:

@@ -17,6 +17,7 @@ from models.database import connect, disconnect
 from server.embedded_postgres import EmbeddedPostgres
 from tests.conftest import TEMPLATE, Database, _build_template
 from tests.siege import Plan, Town, Trouble, points
+from tests.siege_stories import STORIES
 from tests.world import KEYRING
 
 KILLS = int(os.environ.get("LINLI_KILLS", "200"))
@@ -44,7 +45,7 @@ async def test_two_hundred_kills_cost_nothing(fortress: EmbeddedPostgres, wechat
     database = Database(TEMPLATE, fortress.url(TEMPLATE, "linli_app"), fortress.url(TEMPLATE))
     plan = Plan(SEED, KILLS, postgres_folder=tmp_path / "postgres")
 
-    async with Town(database, state, SEED).standing(households=16) as town:
+    async with Town(database, state, STORIES, SEED).standing(households=16) as town:
         await town.besieged(plan, fortress)
 
     assert set(points()) <= set(plan.done)
@@ -56,7 +57,7 @@ async def test_two_hundred_kills_cost_nothing(fortress: EmbeddedPostgres, wechat
 @pytest.mark.parametrize(
     ("sabotage", "point", "damage"),
     [
-        ("consequences after the commit", "payments.settle.settle.after_commit", "paid without exactly one receipt"),
+        ("consequences after the commit", "payments.settle.settle_tx.after_commit", "paid without exactly one receipt"),
         ("no janitor", "wechat_pay.POST.jsapi.after_call", "WeChat took"),
     ],
 )
@@ -67,7 +68,8 @@ async def test_with_a_guard_off_the_damage_shows(
     shutil.copy(wechat_state, tmp_path / "sandbox.db")
     plan = Plan(1, 0, [("serve", point)] * 8, patience_s=20)
 
-    async with Town(database, tmp_path, 1, ["in a hurry", sabotage], within_s=25).standing(households=6) as town:
+    siege = Town(database, tmp_path, STORIES, 1, ["in a hurry", sabotage], within_s=25)
+    async with siege.standing(households=6) as town:
         if sabotage == "no janitor":
             await town.wechat.fault("lost")
         with pytest.raises(Trouble, match=damage):

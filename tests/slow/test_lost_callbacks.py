@@ -21,7 +21,7 @@ async def test_with_all_callbacks_lost_money_is_posted_within_two_minutes(
     shutil.copy(wechat_state, tmp_path / "sandbox.db")
     chance = random.Random(7)
 
-    async with Town(database, tmp_path, 7).standing(households=30) as town:
+    async with Town(database, tmp_path, {}, 7).standing(households=30) as town:
         await town.wechat.fault("lost")
         bills = [(town.households[number % 30], number) for number in range(PAYMENTS)]
         issued = [(household, await town.issue(household)) for household, _ in bills]
