@@ -14,6 +14,7 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+from sanic.compat import Header
 from tortoise.connection import get_connection
 
 import models.pool as pool_module
@@ -203,7 +204,8 @@ async def test_an_answer_that_takes_too_long_is_told_so(
 
     declared = Route("GET", "/slow", "x", handler, Who.PUBLIC, "x", answer_within_s=0.1)  # type: ignore[arg-type]
 
-    request: Any = SimpleNamespace(headers={}, body=b"", args={}, stream=None)
+    app = SimpleNamespace(ctx=SimpleNamespace(trusted_proxies=()))
+    request: Any = SimpleNamespace(headers=Header(), body=b"", args={}, stream=None, ip="127.0.0.1", app=app)
     begun = monotonic()
     answer = await dispatch.handle(declared)(request)
     assert monotonic() - begun < 0.4

@@ -45,7 +45,7 @@ async def test_an_organization_is_opened_by_a_command_and_its_manager_signs_in(
     answer = await api.post("/api/v1/auth/staff", json={"username": "chen.gang", "password": "correct-horse-7"})
     manager = Person(api, answer.json()["token"])
     assert (await manager.get("/api/v1/staff/organization")).json() == {
-        "id": str(organization.id), "name": "邻里物业",
+        "id": str(organization.id), "name": "邻里物业", "second_factor_roles": [],
     }  # fmt: skip
     anybody = Actor(kind=ActorKind.STAFF, id=view.staff.id, organization_id=organization.id)
     with pytest.raises(NotPermitted):
@@ -84,6 +84,7 @@ async def test_a_community_is_opened_from_nothing(world: World, api: httpx.Async
     assert merchant == {
         "id": merchant["id"], "legal_entity_id": entity["id"], "name": "物业费商户", "mode": "direct",
         "mchid": at.mchid, "sub_mchid": None, "sp_appid": None, "serial_no": at.serial_no, "active": True,
+        "certificate_expires_at": None,
         "wechat_pay_keys": [
             {"id": merchant["wechat_pay_keys"][0]["id"], "serial": at.platform["public_key_id"], "kind": "public_key"}
         ],
@@ -166,6 +167,7 @@ async def test_keys_are_added_and_changed(world: World) -> None:
     audit = await Audit.get(act="merchant_account.update")
     assert audit.after == {
         "active": False, "serial_no": other.serial_no, "private_key": "changed", "apiv3_key": "changed",
+        "certificate_expires_at": None,
     }  # fmt: skip
 
 
