@@ -1,0 +1,418 @@
+"""A machine that does to payments whatever may happen to them, beside a plain model that says where every fen must be.
+
+The model knows nothing of tables: it keeps what was owed, what WeChat took and what was told, and spreads money with
+ten lines of its own. After every step the numbered invariants must hold and the books must say what the model says.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any, ClassVar, TypeVar
+
+import httpx
+from hypothesis import note
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import payments
+from kit import clock
+from models.access import Role
+from models.community import Community
+from models.discrepancy import Discrepancy, DiscrepancyKind
+from models.payment import Payment
+from models.refund import Refund, RefundState
+from models.unit_of_work import row, rows
+from payments.gateways.wechat_pay import WechatPay
+from tests.conftest import Drain, SandboxControl
+from tests.world import Company, Home, Person, World
+
+T = TypeVar("T")
+AMOUNTS = (100, 25068, 7)
+
+
+@dataclass
+class Stage:
+    """What the machine plays on; made once for all of its runs."""
+
+    loop: asyncio.AbstractEventLoop
+    world: World
+    sandbox: SandboxControl
+    drain: Drain
+    company: Company
+    community: Community
+    finance: Person
+
+
+@dataclass
+class Owed:
+    """A bill in the model."""
+
+    amount: int
+    paid: int = 0
+    void: bool = False
+
+    @property
+    def due(self) -> int:
+        return 0 if self.void else self.amount - self.paid
+
+
+@dataclass
+class Order:
+    """An order at WeChat in the model. ``meant`` says how much of it is for each bill, oldest first."""
+
+    payment_id: str
+    number: str
+    prepay_id: str
+    meant: dict[str, int]
+    taken: bool = False  # WeChat has the money
+    settled: bool = False
+    surplus: int = 0
+    fate: str | None = None
+
+    @property
+    def amount(self) -> int:
+        return sum(self.meant.values())
+
+
+@dataclass
+class Model:
+    """Everything that is owed and everything that was ordered."""
+
+    bills: dict[str, Owed] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    prepaid: int = 0
+    returned: int = 0  # refunds that WeChat completed
+    pending: int = 0  # refunds approved and under way
+
+    def settle(self, order: Order) -> None:
+        left = order.amount
+        for bill_id, meant in order.meant.items():
+            part = min(left, meant, self.bills[bill_id].due)
+            self.bills[bill_id].paid += part
+            left -= part
+        order.settled, order.surplus = True, left
+
+
+class MoneyMachine(RuleBasedStateMachine):
+    """See the module. ``stage`` is set by whoever runs it."""
+
+    stage: ClassVar[Stage]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.moved = timedelta()
+        self.faults = 0
+        self.told: list[str] = []  # what was answered, printed with the operations of a run that fails
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.stage.loop).result(120)
+
+    # --- the beginning and the end of a run -----------------------------------------------------------------------
+
+    @initialize()
+    def move_in(self) -> None:
+        self.do(self._move_in())
+
+    async def _move_in(self) -> None:
+        world, company, community = self.stage.world, self.stage.company, self.stage.community
+        room = await world.room(community, f"3栋1单元{next(_rooms)}")
+        owner, customer = await world.owner(company, room)
+        family = await world.resident(company)
+        await world.occupancy(room, await world.customer(company, "家属"), resident=family.resident)
+        bills = [
+            await world.bill(company, room, customer, amount, month=date(2026, month, 1))
+            for month, amount in enumerate(AMOUNTS, start=1)
+        ]
+        self.people = (owner, family)
+        self.home = Home(company, community, room, owner, customer, bills)
+        self.model.bills = {str(bill.id): Owed(bill.amount_fen) for bill in bills}
+        await self.stage.sandbox.no_faults()
+        await self.stage.sandbox.fault("lost")  # callbacks come when the machine says so
+        await self.stage.sandbox.fault("refund_outcome", outcome="PROCESSING")
+
+    def teardown(self) -> None:
+        if hasattr(self, "home"):
+            self.do(self._all_comes_right())
+        clock.shift(-self.moved)
+
+    async def _all_comes_right(self) -> None:
+        """However the run ended: once WeChat answers and time has passed, everything is decided without a person."""
+        await self.stage.sandbox.no_faults()
+        for one in (await self._refunds_at_wechat("PROCESSING")) + (await self._refunds_at_wechat("ABNORMAL")):
+            await self.stage.sandbox.post(f"/sandbox/refunds/{one['refund_id']}/decide", {"status": "SUCCESS"})
+        for seconds in (2000, 70, 70, 4000):
+            self._pass(seconds)
+            await payments.sweep()
+            await payments.sweep_refunds()
+        await self.stage.drain()
+        self._follow_settlements(await self._settled_numbers())
+        for order in self.model.orders.values():
+            assert order.settled == order.taken, f"{order.number}: WeChat has the money {order.taken}"
+        states = {str(one.state) for one in await Payment.filter(customer_id=self.home.customer.id)}
+        assert states <= {"paid", "closed"}, states
+        await self._compare()
+
+    # --- what may happen -------------------------------------------------------------------------------------------
+
+    @rule(who=st.integers(0, 1), chosen=st.sets(st.integers(0, len(AMOUNTS) - 1), min_size=1))
+    def open_or_take_over(self, who: int, chosen: set[int]) -> None:
+        self.do(self._open(self.people[who], sorted(chosen)))
+
+    async def _open(self, person: Person, chosen: list[int]) -> None:
+        bill_ids = [self.home.bill_ids[one] for one in chosen]
+        answer = await self.home.open(person, bill_ids)
+        self.told.append(f"    → {answer.status_code} {answer.json().get('code', answer.json().get('status'))}")
+        await self._follow()  # it may have closed, or settled, what stood in the way
+        if answer.status_code == 201 and answer.json()["wechat"]:
+            await self._remember(answer.json(), bill_ids)
+
+    async def _remember(self, opened: dict[str, Any], bill_ids: list[str]) -> None:
+        attempt = await row("SELECT out_trade_no FROM payment_attempts WHERE payment_id = $1", opened["id"])
+        assert attempt is not None
+        number = attempt["out_trade_no"]
+        prepay_id = opened["wechat"]["package"].removeprefix("prepay_id=")
+        if number not in self.model.orders:
+            # In the order of months, which is the order in which bills are paid.
+            meant = {one: self.model.bills[one].due for one in self.home.bill_ids if one in bill_ids}
+            assert opened["amount_fen"] == sum(meant.values())
+            self.model.orders[number] = Order(opened["id"], number, prepay_id, meant)
+        self.model.orders[number].prepay_id = prepay_id
+
+    @precondition(lambda self: self.model.orders)
+    @rule(data=st.data())
+    def pay_at_wechat(self, data: st.DataObject) -> None:
+        order = self._any_order(data, lambda one: not one.taken)
+        if order is not None:
+            answer = self.do(self.stage.sandbox.post("/sandbox/pay", {"prepay_id": order.prepay_id}))
+            self.told.append(f"    → {answer.status_code}")
+            order.taken = order.taken or answer.status_code == 200
+
+    @precondition(lambda self: any(one.taken for one in self.model.orders.values()))
+    @rule(data=st.data(), times=st.integers(1, 3), parallel=st.booleans())
+    def deliver_a_callback(self, data: st.DataObject, times: int, parallel: bool) -> None:
+        order = self._any_order(data, lambda one: one.taken)
+        assert order is not None
+        self.do(self._deliver(order, times, parallel))
+        assert order.settled
+
+    async def _deliver(self, order: Order, times: int, parallel: bool) -> None:
+        notices = [one for one in await self.stage.sandbox.callbacks(order.number) if "TRANSACTION" in one["event_type"]]
+        answer = await self.stage.sandbox.post(
+            f"/sandbox/callbacks/{notices[0]['id']}/resend", {"times": times, "parallel": parallel}
+        )
+        assert set(answer.json()["statuses"]) == {204}, answer.text
+        await self._follow()
+
+    @precondition(lambda self: self.model.orders)
+    @rule(data=st.data())
+    def ask_wechat(self, data: st.DataObject) -> None:
+        order = self._any_order(data, lambda one: True)
+        assert order is not None
+        self.do(self._payers_post(order, "confirm"))
+        assert order.settled == order.taken or self.faults
+
+    @precondition(lambda self: self.model.orders)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        order = self._any_order(data, lambda one: True)
+        assert order is not None
+        answer = self.do(self._payers_post(order, "cancel"))
+        self.told.append(f"    → {answer.status_code}")
+
+    async def _payers_post(self, order: Order, verb: str) -> httpx.Response:
+        for person in self.people:
+            answer = await person.post(f"/api/v1/payments/{order.payment_id}/{verb}")
+            if answer.status_code != 404:
+                break
+        await self._follow()
+        return answer
+
+    @rule(seconds=st.sampled_from([6, 61, 301, 1801]))
+    def time_passes_and_the_sweep_runs(self, seconds: int) -> None:
+        self._pass(seconds)
+        self.do(self._sweep())
+
+    def _pass(self, seconds: int) -> None:
+        clock.shift(timedelta(seconds=seconds))
+        self.moved += timedelta(seconds=seconds)
+
+    async def _sweep(self) -> None:
+        await payments.sweep()
+        await payments.sweep_refunds()
+        await self._follow()
+
+    @rule()
+    def consequences_run(self) -> None:
+        self.do(self.stage.drain())
+        self.do(self._follow())
+
+    @rule(which=st.integers(0, len(AMOUNTS) - 1))
+    def void_a_bill(self, which: int) -> None:
+        self.do(self._void(self.home.bill_ids[which]))
+
+    async def _void(self, bill_id: str) -> None:
+        answer = await self.stage.finance.post(f"/api/v1/staff/bills/{bill_id}/void", {"reason": "算错了"})
+        await self._follow()
+        bill = self.model.bills[bill_id]
+        allowed = not bill.void and not bill.paid
+        assert (answer.status_code == 200) is allowed, answer.text
+        bill.void = bill.void or allowed
+
+    @precondition(lambda self: any(one.surplus for one in self.model.orders.values()))
+    @rule(data=st.data(), keep=st.booleans(), which=st.integers(0, len(AMOUNTS) - 1))
+    def decide_a_surplus(self, data: st.DataObject, keep: bool, which: int) -> None:
+        order = self._any_order(data, lambda one: one.surplus > 0)
+        assert order is not None
+        self.do(self._decide(order, self.home.bill_ids[which] if keep else None))
+
+    async def _decide(self, order: Order, bill_id: str | None) -> None:
+        case = await Discrepancy.get(kind=DiscrepancyKind.SURPLUS, payment_id=order.payment_id)
+        path = f"/api/v1/staff/discrepancies/{case.id}"
+        if bill_id is None:
+            answer = await self.stage.finance.post(f"{path}/return", {"reason": "多付"})
+        else:
+            answer = await self.stage.finance.post(f"{path}/keep", {"bill_ids": [bill_id]})
+        self.told.append(f"    → {answer.status_code} {answer.json().get('code', '')}")
+        await self._follow()
+        if answer.status_code >= 300:
+            return
+        assert order.fate is None, "a surplus was decided twice"
+        if bill_id is None:
+            order.fate = "returned"
+            self.model.pending += order.surplus
+        else:
+            order.fate = "kept"
+            part = min(order.surplus, self.model.bills[bill_id].due)
+            self.model.bills[bill_id].paid += part
+            self.model.prepaid += order.surplus - part
+
+    @rule(status=st.sampled_from(["SUCCESS", "ABNORMAL", "CLOSED"]), noticed=st.booleans())
+    def wechat_decides_a_refund(self, status: str, noticed: bool) -> None:
+        self.do(self._decide_refund(status, noticed))
+
+    async def _decide_refund(self, status: str, noticed: bool) -> None:
+        for one in await self._refunds_at_wechat("PROCESSING"):
+            await self.stage.sandbox.post(f"/sandbox/refunds/{one['refund_id']}/decide", {"status": status})
+            for notice in await self.stage.sandbox.callbacks(one["out_trade_no"]) if noticed else ():
+                if notice["event_type"].startswith("REFUND"):
+                    await self.stage.sandbox.post(f"/sandbox/callbacks/{notice['id']}/resend", {"times": 2})
+        await self._follow()
+
+    @rule()
+    def finance_tries_or_gives_up_a_failed_refund(self) -> None:
+        self.do(self._try_again())
+
+    async def _try_again(self) -> None:
+        for refund in await Refund.filter(customer_id=self.home.customer.id, state=RefundState.FAILED):
+            answer = await self.stage.finance.post(f"/api/v1/staff/refunds/{refund.id}/retry")
+            self.told.append(f"    → {answer.status_code} {answer.json().get('code', '')}")
+        await self._follow()
+
+    @rule(operation=st.sampled_from(["prepay", "query", "close", "refund"]), how=st.sampled_from(["500", "cut"]))
+    def an_answer_gets_lost(self, operation: str, how: str) -> None:
+        """WeChat does what it was asked next, and we are never told so."""
+        self.faults += 1
+        self.do(self.stage.sandbox.fault("answer_lost", operation=operation, how=how, times=3))
+
+    @rule(before=st.booleans(), who=st.integers(0, 1))
+    def crash_while_opening(self, before: bool, who: int) -> None:
+        """The process ends between committing the intent and noting what WeChat said."""
+        self.do(self._crash(before, self.people[who]))
+
+    async def _crash(self, before: bool, person: Person) -> None:
+        original = WechatPay.open_order
+
+        async def crashing(gateway: WechatPay, request: str) -> str:
+            if not before:
+                await original(gateway, request)
+            raise Crash
+
+        WechatPay.open_order = crashing  # type: ignore[method-assign]
+        try:
+            answer = await self.home.open(person)
+        finally:
+            WechatPay.open_order = original  # type: ignore[method-assign]
+        self.told.append(f"    → {answer.status_code}")
+        await self._follow()
+
+    # --- what must be true after each ------------------------------------------------------------------------------
+
+    @invariant()
+    def the_books_say_what_the_model_says(self) -> None:
+        if hasattr(self, "home"):
+            for line in self.told:
+                note(line)
+            self.told.clear()
+            self.do(self._compare())
+
+    async def _compare(self) -> None:
+        broken = await payments.violations()
+        assert broken == [], broken
+        for bill in await rows("SELECT id::text, paid_fen, state FROM bills WHERE id = ANY($1)", self.home.bill_ids):
+            model = self.model.bills[bill["id"]]
+            assert (bill["paid_fen"], bill["state"] == "void") == (model.paid, model.void), bill
+        surplus = sum(one.surplus for one in self.model.orders.values() if one.fate is None)
+        assert await self._balance("surplus") == surplus
+        assert await self._balance("prepaid") == self.model.prepaid
+        refunds = await Refund.filter(customer_id=self.home.customer.id)
+        done = sum(one.amount_fen for one in refunds if one.state is RefundState.REFUNDED)
+        given_back = sum(one["refund_fen"] for one in await self._refunds_at_wechat("SUCCESS"))
+        assert done <= given_back <= self.model.pending, "WeChat gave back what nobody approved"
+
+    async def _balance(self, kind: str) -> int:
+        found = await row(
+            "SELECT COALESCE(sum(CASE WHEN e.credit_account_id = a.id THEN e.amount_fen ELSE -e.amount_fen END), 0)"
+            " AS fen FROM accounts a JOIN entries e ON a.id IN (e.credit_account_id, e.debit_account_id)"
+            " WHERE a.kind = $1 AND a.holder_id = $2",
+            kind,
+            self.home.customer.id,
+        )
+        assert found is not None
+        return int(found["fen"])
+
+    async def _follow(self) -> None:
+        self._follow_settlements(await self._settled_numbers())
+
+    def _follow_settlements(self, numbers: list[str]) -> None:
+        """Settle in the model what was settled, in the same order: which order comes first is not the model's to say,
+        but that WeChat has its money is."""
+        for number in numbers:
+            order = self.model.orders.get(number)
+            assert order is not None and order.taken, f"{number} was settled, and WeChat has no money for it"
+            if not order.settled:
+                self.model.settle(order)
+
+    async def _settled_numbers(self) -> list[str]:
+        found = await rows(
+            "SELECT a.out_trade_no FROM payment_attempts a JOIN payments p ON p.id = a.payment_id"
+            " JOIN entries e ON e.source_id = a.id AND e.leg = 0"
+            " WHERE p.customer_id = $1 AND p.channel = 'wechat_jsapi' ORDER BY e.id",
+            self.home.customer.id,
+        )
+        return [one["out_trade_no"] for one in found]
+
+    async def _refunds_at_wechat(self, status: str) -> list[dict[str, Any]]:
+        mine = set(self.model.orders)
+        answer = await self.stage.sandbox.client.get("/sandbox/refunds", params={"status": status})
+        return [one for one in answer.json()["refunds"] if one["out_trade_no"] in mine]
+
+    def _any_order(self, data: st.DataObject, fits: Callable[[Order], bool]) -> Order | None:
+        fitting = sorted(number for number, one in self.model.orders.items() if fits(one))
+        return self.model.orders[data.draw(st.sampled_from(fitting))] if fitting else None
+
+
+class Crash(RuntimeError):
+    """The process ended here."""
+
+
+_rooms = iter(range(1001, 999_999))
+
+
+async def stage_for(world: World, sandbox: SandboxControl, drain: Drain) -> Stage:
+    """A company and a community to play in."""
+    company = await world.company()
+    community = await world.community(company)
+    finance = await world.staff(company, Role.FINANCE, community)
+    return Stage(asyncio.get_running_loop(), world, sandbox, drain, company, community, finance)
