@@ -7,6 +7,7 @@ from handlers.route import Call, Id, Out, PageOut, PageQuery, Reply, Who, route
 from kit.errors import NotFound
 from models.export import Export, ExportState
 from services import export as service
+from services import rate_limit
 
 TAG = "个人信息副本 exports"
 
@@ -42,7 +43,8 @@ async def _replay(call: Call, export_id: UUID) -> ExportOut:
 
 
 @route("POST", "/api/v1/exports", who=Who.RESIDENT, tag=TAG, summary="申请个人信息副本", status=201,
-       response=ExportOut, replay=_replay, makes="export", refusals=(service.ExportUnderWay,))  # fmt: skip
+       response=ExportOut, replay=_replay, makes="export", limits=(rate_limit.EXPORT,),
+       refusals=(service.ExportUnderWay,))  # fmt: skip
 async def request_export(call: Call) -> ExportOut:
     """One at a time; the one before goes when the new one is ready."""
     return _out(await service.request_export(call.actor))

@@ -5,7 +5,6 @@ from tortoise import fields
 from models.base import Row
 
 SECRET_CONTEXT = "second_factors.secret"
-RECOVERY_CONTEXT = "recovery_codes.code"
 CHALLENGE_CONTEXT = "second_factor.challenge"
 
 
@@ -28,6 +27,8 @@ class SecondFactor(Row):
 
 class RecoveryCode(Row):
     """One of ten, good once. ``code_index`` is its keyed fingerprint; the code is told once and kept nowhere."""
+
+    # The key is the secret of the second factor, which lies encrypted beside it: a change of keys voids no code.
 
     organization_id = fields.UUIDField()
     staff_id = fields.UUIDField()

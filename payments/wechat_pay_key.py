@@ -17,7 +17,7 @@ from models.access import system_actor
 from models.merchant_account import MerchantAccount, WechatPayKey, WechatPayKeyKind
 from models.unit_of_work import row, rows, unit_of_work
 from payments.gateways.base import GatewayError, OrderNotThere, OutcomeUnknown, PlatformCertificate
-from payments.merchant import gateway_of, keys_of
+from payments.merchant import gateway_of, keys_changed_tx, keys_of
 from payments.unknown_serial import ONE_MINUTE
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ async def refresh_wechat_pay_keys(merchant_account_id: UUID) -> int:
 
     WeChat is asked at most once a minute for a merchant, whoever calls this and in however many processes; otherwise
     nothing happens. An answer that is not believed changes nothing. Afterwards this process verifies with the new keys,
-    and another one within a minute. Old ones stay until they expire.
+    and every other as soon as it hears of them. Old ones stay until they expire.
     """
     if not await _claim(merchant_account_id):
         return 0
@@ -98,6 +98,7 @@ async def _keep(merchant_account_id: UUID, found: Sequence[PlatformCertificate])
         if kept and kept["added"]:
             added.append(one.serial)
     if added:
+        await keys_changed_tx(merchant_account_id)
         await audit.record_tx(
             system_actor("refresh_wechat_pay_keys"),
             "merchant_account.add_wechat_pay_key",

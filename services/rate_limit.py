@@ -66,6 +66,7 @@ ASK_WECHAT = Limit("ask_wechat", Per.THING, 1, 2)
 INVITE_MEMBER = Limit("invite_member", Per.CALLER, 20, _DAY)
 OCCUPANCY_REQUEST = Limit("occupancy_request", Per.CALLER, 20, _DAY)
 SEARCH_CUSTOMER = Limit("search_customer", Per.CALLER, 120, _MINUTE)
+EXPORT = Limit("export", Per.CALLER, 5, _DAY)
 READ_RECEIPT_FILE = Limit("read_receipt_file", Per.CALLER, 120, _MINUTE)
 READ_BILL_FILE = Limit("read_bill_file", Per.CALLER, 60, _HOUR)
 

@@ -4,6 +4,7 @@ Codes are those of every authenticator app: TOTP (RFC 6238) with SHA-1, 6 digits
 step early or late, for phones whose clock is off, and never twice (RFC 6238, 5.2).
 """
 
+import hashlib
 import hmac
 import json
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from models import audit
 from models.access import Act, Actor, ActorKind, require, require_somewhere
 from models.base import get_visible
 from models.organization import Organization
-from models.second_factor import CHALLENGE_CONTEXT, RECOVERY_CONTEXT, SECRET_CONTEXT, RecoveryCode, SecondFactor
-from models.secret import blind_index, blind_indexes, decrypt, encrypt
+from models.second_factor import CHALLENGE_CONTEXT, SECRET_CONTEXT, RecoveryCode, SecondFactor
+from models.secret import decrypt, encrypt
 from models.session import Session
 from models.staff import Staff
 from models.unit_of_work import unit_of_work
@@ -158,13 +159,11 @@ async def use_code_tx(staff_id: UUID, code: str) -> bool:
     factor = await SecondFactor.get_or_none(staff_id=staff_id, confirmed_at__isnull=False)
     if factor is None:
         return False
-    written = _as_written(code)
+    written, secret = _as_written(code), decrypt(factor.secret_cipher, SECRET_CONTEXT)
     if len(written) == RECOVERY_LENGTH:
-        # Under every index key that is kept: a code on paper cannot be fingerprinted anew when the key changes.
-        indexes = blind_indexes(f"{staff_id}\0{written}", RECOVERY_CONTEXT)
-        fresh = RecoveryCode.filter(staff_id=staff_id, code_index__in=indexes, used_at__isnull=True)
-        return bool(await fresh.update(used_at=clock.now()))
-    step = matching_step(decrypt(factor.secret_cipher, SECRET_CONTEXT), written, clock.unix_s(), factor.last_step)
+        kept = RecoveryCode.filter(staff_id=staff_id, code_index=_recovery_index(secret, written))
+        return bool(await kept.filter(used_at__isnull=True).update(used_at=clock.now()))
+    step = matching_step(secret, written, clock.unix_s(), factor.last_step)
     if step is None:
         return False
     await SecondFactor.filter(id=factor.id).update(last_step=step)
@@ -316,11 +315,13 @@ async def _remove_tx(staff: Staff) -> None:
 
 
 async def _make_recovery_codes_tx(staff: Staff) -> list[str]:
+    factor = await SecondFactor.get(staff_id=staff.id)
+    secret = decrypt(factor.secret_cipher, SECRET_CONTEXT)
     await RecoveryCode.filter(staff_id=staff.id).delete()
     made = [new_code(RECOVERY_LENGTH) for _ in range(RECOVERY_CODES)]
     for code in made:
         await RecoveryCode.create(
-            organization_id=staff.organization_id, staff_id=staff.id, code_index=_recovery_index(staff.id, code)
+            organization_id=staff.organization_id, staff_id=staff.id, code_index=_recovery_index(secret, code)
         )
     return [f"{code[:5]}-{code[5:]}" for code in made]
 
@@ -330,8 +331,8 @@ def _as_written(code: str) -> str:
     return normalise(code).replace(" ", "").replace("-", "").upper()
 
 
-def _recovery_index(staff_id: UUID, code: str) -> str:
-    return blind_index(f"{staff_id}\0{code}", RECOVERY_CONTEXT)
+def _recovery_index(secret: str, code: str) -> str:
+    return hmac.new(secret.encode(), code.encode(), hashlib.sha256).hexdigest()
 
 
 async def _record_tx(actor: Actor, act: str, staff: Staff) -> None:

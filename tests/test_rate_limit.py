@@ -73,6 +73,7 @@ def test_the_doors_that_are_cheap_to_abuse_are_limited_and_the_callbacks_are_not
         "POST /api/v1/rooms/{room_id}/members": {"invite_member"},
         "POST /api/v1/occupancy-requests": {"occupancy_request"},
         "POST /api/v1/staff/customers/search": {"search_customer"},
+        "POST /api/v1/exports": {"export"},
         "GET /api/v1/receipts/{receipt_id}/pdf": {"read_receipt_file"},
         "GET /api/v1/staff/receipts/{receipt_id}/pdf": {"read_receipt_file"},
         "GET /api/v1/staff/receipts/{receipt_id}/prints/{print_id}/pdf": {"read_receipt_file"},

@@ -15,6 +15,8 @@ import pytest_asyncio
 from argon2 import PasswordHasher
 
 from kit import clock
+from kit.crypto import Keyring
+from models import secret
 from models.access import Role
 from models.audit import Audit
 from models.second_factor import RecoveryCode, SecondFactor
@@ -23,7 +25,7 @@ from models.staff import Staff, StaffRole
 from services import second_factor as service
 from services.second_factor import matching_step
 from tests.conftest import Database
-from tests.world import Company, Person, World, unknown_id
+from tests.world import KEYRING, Company, Person, World, unknown_id
 
 PASSWORD = "correct-horse-7"
 MINE = "/api/v1/staff/me/second-factor"
@@ -312,6 +314,19 @@ async def test_a_lost_phone_recovery_codes_and_the_manager(
     assert await RecoveryCode.filter(staff_id=clerk.staff.id).count() == 0
     audits = await Audit.filter(target_id=clerk.staff.id, act="staff.second_factor.reset")
     assert [one.actor for one in audits] == [f"staff:{manager.staff.id}"]
+
+
+async def test_a_change_of_keys_voids_no_code_on_paper(
+    world: World, api: httpx.AsyncClient, hashed: str, noon: None
+) -> None:
+    clerk = await clerk_of(world, await world.company(), hashed)
+    codes = await clerk.enrol(await clerk.sign_in())
+    secret.configure(Keyring({**KEYRING.keys, "new": b"n" * 32}, "new", b"j" * 32))  # and the old index key is gone
+    try:
+        assert (await clerk.second_step(codes[0])).status_code == 200
+        assert (await clerk.second_step(codes[0])).status_code == 401
+    finally:
+        secret.configure(KEYRING)
 
 
 async def test_switching_it_off_takes_a_code(world: World, api: httpx.AsyncClient, hashed: str, noon: None) -> None:

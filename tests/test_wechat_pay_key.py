@@ -101,12 +101,14 @@ async def serials(home: Home) -> set[str]:
 
 
 async def test_a_callback_by_a_new_certificate_is_refused_learnt_and_then_believed(
-    world: World, sandbox: SandboxControl, drain: Drain, books, new_certificate: NewCertificate, calls: list[str]
+    world: World, sandbox: SandboxControl, drain: Drain, books, new_certificate: NewCertificate, calls: list[str], owner
 ) -> None:
     home = await world.home()
     opened = (await home.open()).json()
     serial = await new_certificate()
     await sandbox.fault("certificate_signed")
+    told: list[str] = []
+    await owner.add_listener("linli", lambda _line, _pid, _channel, what: told.append(what))
     calls.clear()
 
     paid = (await sandbox.pay(opened)).json()
@@ -115,6 +117,8 @@ async def test_a_callback_by_a_new_certificate_is_refused_learnt_and_then_believ
     assert calls == []  # not inside the request
     assert await drain() == [REFRESH]
     assert calls == ["/v3/certificates"]
+    await owner.execute("SELECT 1")
+    assert told == [f"merchant_keys {home.company.merchant.id}"]  # the other processes know it now
     await sandbox.post(f"/sandbox/callbacks/{first['id']}/resend", {})
 
     assert (await Payment.get(id=opened["id"])).state is PaymentState.PAID
