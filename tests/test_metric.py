@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import server.metric as metric
 from handlers.route import all_routes
 from jobs.alarm import look_at_alarms
+from models.metric import LATELY
 from models.unit_of_work import rows, unit_of_work
 from services.alarm_rule import ALARMS
 from tests.conftest import Database, SandboxControl
@@ -27,6 +28,7 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|L20\d{6}|190000000|wx0|\d{11}")
 @pytest_asyncio.fixture(loop_scope="session")
 async def address(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     monkeypatch.setattr(metric, "KEPT_S", 0.0)
+    LATELY.forget()  # what other tests did to WeChat is not this one's trouble
     port = free_port()
     async with metric.watched("api", "9.9", database.url, "127.0.0.1", port):
         yield f"http://127.0.0.1:{port}"
