@@ -198,7 +198,9 @@ class MoneyMachine(RuleBasedStateMachine):
         assert order.settled
 
     async def _deliver(self, order: Order, times: int, parallel: bool) -> None:
-        notices = [one for one in await self.stage.sandbox.callbacks(order.number) if "TRANSACTION" in one["event_type"]]
+        notices = [
+            one for one in await self.stage.sandbox.callbacks(order.number) if "TRANSACTION" in one["event_type"]
+        ]
         answer = await self.stage.sandbox.post(
             f"/sandbox/callbacks/{notices[0]['id']}/resend", {"times": times, "parallel": parallel}
         )
