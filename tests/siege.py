@@ -591,7 +591,7 @@ FROM payment_attempts a LEFT JOIN entries e ON e.source_id = a.id GROUP BY a.id
 """
 _REFUNDED = """
 SELECT a.out_refund_no, a.state, (SELECT COALESCE(sum(e.amount_fen), 0)::bigint FROM entries e
-        WHERE e.source_id = a.id AND e.kind = 'refund') AS fen,
+        WHERE e.source_id = a.refund_id AND e.kind = 'refunded') AS fen,
     a.next_check_at BETWEEN now() - interval '10 seconds' AND now() + make_interval(secs => 91) AS waits
 FROM refund_attempts a
 """

@@ -445,7 +445,6 @@ class TestGateways:
                 lambda: gateway.ask("order-1"),
                 lambda: gateway.close_order("order-1"),
                 lambda: gateway.certificates(),
-                lambda: gateway._call("certificates", "GET", "/v3/certificates", b""),
             ):
                 with pytest.raises(RuntimeError, match="never called inside a transaction"):
                     await unit_of_work(call)()
