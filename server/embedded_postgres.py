@@ -46,6 +46,7 @@ __all__ = ["CannotRun", "EmbeddedPostgres"]
 KEEPER = Path(__file__).with_name("keeper.py")
 READY_S = 120.0
 STOP_S = 45.0
+MEMORY_BYTES = 4 * 1024**3
 SETTINGS = {
     "listen_addresses": "",
     "port": "5432",
@@ -107,7 +108,7 @@ class EmbeddedPostgres:
     @classmethod
     def temporary(cls) -> EmbeddedPostgres:
         """Start an empty cluster for tests: quick, careless of power cuts, and removed with its files at the end."""
-        place = Path(tempfile.mkdtemp(prefix="linli-test-"))
+        place = Path(tempfile.mkdtemp(prefix="linli-test-", dir=_memory()))
         try:
             home = make_home(place)
             lock = _lock(home, 0.0, lambda: False)
@@ -223,6 +224,13 @@ class EmbeddedPostgres:
                 self.stop()
                 raise CannotRun(f"PostgreSQL did not start ({reason}); its log: {self.home.log}")
             time.sleep(0.02)
+
+
+def _memory() -> str | None:
+    """A folder that lies in memory, where there is one with room for the databases of tests; None for the usual one."""
+    shared = Path("/dev/shm")  # noqa: S108 - only the parent; the folder itself gets a name that nobody can guess
+    roomy = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > MEMORY_BYTES
+    return str(shared) if roomy else None
 
 
 def remove_files(place: Path | str) -> None:

@@ -42,7 +42,9 @@ CALL_OF = {
 
 def units_of_the_money() -> set[str]:
     """What is declared as a unit of work in payments/, and what is made one where it is called."""
-    declared = {unit for unit in units() if unit.startswith("payments.") and not unit.endswith("_tx")}
+    # A test of the gateways wraps their calls, to see them refused inside a transaction: those are no units of ours.
+    own = {unit for unit in units() if unit.startswith("payments.") and ".gateways." not in unit}
+    declared = {unit for unit in own if not unit.endswith("_tx")}
     made = {f"payments.{path.stem}.{name}" for path in Path(payments.__path__[0]).glob("*.py")
             for name in re.findall(r"unit_of_work\((\w+)\)\(", path.read_text())}  # fmt: skip
     return declared | made

@@ -2,12 +2,15 @@
 
 import asyncio
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.conftest import Drain, SandboxControl
 from tests.money_machine import MoneyMachine, stage_for
 from tests.world import World
+
+pytestmark = pytest.mark.usefixtures("unlimited")  # more payments in a minute than a hand opens
 
 
 async def test_no_order_of_events_loses_or_makes_a_fen(world: World, sandbox: SandboxControl, drain: Drain) -> None:
