@@ -587,7 +587,8 @@ class Plan:
 _POSTED = """
 SELECT a.out_trade_no, a.state, COALESCE(sum(e.amount_fen), 0)::bigint AS fen,
     a.next_check_at BETWEEN now() - interval '10 seconds' AND now() + make_interval(secs => 91) AS waits
-FROM payment_attempts a LEFT JOIN entries e ON e.source_id = a.id GROUP BY a.id
+FROM payment_attempts a JOIN payments p ON p.id = a.payment_id LEFT JOIN entries e ON e.source_id = a.id
+WHERE p.channel <> 'surplus' GROUP BY a.id
 """
 _REFUNDED = """
 SELECT a.out_refund_no, a.state, (SELECT COALESCE(sum(e.amount_fen), 0)::bigint FROM entries e
@@ -606,7 +607,7 @@ _WORK = {
     "paid and its payer was not told, or twice": f"""
         SELECT p.id, count(m.id) AS messages, min(m.state) AS state, {_FRESH} AS fresh FROM payments p
         LEFT JOIN messages m ON m.source_id = p.id AND m.kind = 'payment_received'
-        WHERE p.state = 'paid' GROUP BY p.id HAVING count(m.id) <> 1 OR min(m.state) <> 'sent'""",
+        WHERE p.state = 'paid' AND p.payer_resident_id IS NOT NULL GROUP BY p.id HAVING count(m.id) <> 1 OR min(m.state) <> 'sent'""",
     "undecided and not looked at": """
         SELECT out_trade_no, state, next_check_at FROM payment_attempts
         WHERE state IN ('created', 'prepaid')
