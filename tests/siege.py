@@ -607,7 +607,8 @@ _WORK = {
     "paid and its payer was not told, or twice": f"""
         SELECT p.id, count(m.id) AS messages, min(m.state) AS state, {_FRESH} AS fresh FROM payments p
         LEFT JOIN messages m ON m.source_id = p.id AND m.kind = 'payment_received'
-        WHERE p.state = 'paid' AND p.payer_resident_id IS NOT NULL GROUP BY p.id HAVING count(m.id) <> 1 OR min(m.state) <> 'sent'""",
+        WHERE p.state = 'paid' AND p.payer_resident_id IS NOT NULL
+        GROUP BY p.id HAVING count(m.id) <> 1 OR min(m.state) <> 'sent'""",
     "undecided and not looked at": """
         SELECT out_trade_no, state, next_check_at FROM payment_attempts
         WHERE state IN ('created', 'prepaid')
