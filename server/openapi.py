@@ -139,7 +139,8 @@ def _responses(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
     if _is_model(route.response):
         good["content"] = {"application/json": {"schema": refs[route.response]}}
     elif route.status != 204:
-        good["content"] = {route.content_type: {"schema": {"type": "string"}}}
+        plain = "object" if route.content_type == "application/json" else "string"
+        good["content"] = {route.content_type: {"schema": {"type": plain}}}
     answers: dict[str, Any] = {str(route.status): good}
     if route.waits:
         seconds = {"description": "Seconds", "schema": {"type": "integer"}}
