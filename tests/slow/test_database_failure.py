@@ -69,7 +69,8 @@ async def test_restarts_under_load(
         for n in range(BILLS)
     ]
     port, metrics = free_port(), free_port()
-    api = Command(database, tmp_path / "s", sandbox.base, "serve", port=port, LINLI_METRICS_PORT=str(metrics))
+    api = Command(database, tmp_path / "s", sandbox.base, "serve", port=port, LINLI_METRICS_PORT=str(metrics),
+                  LINLI_RATE_LIMITS="off")  # fmt: skip
     worker = Command(database, tmp_path / "s", sandbox.base, "worker")
     seen: Counter[tuple[int, str]] = Counter()
     acknowledged: dict[str, str] = {}
