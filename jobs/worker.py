@@ -15,6 +15,7 @@ from jobs import (  # noqa: F401
     message,
     payment,
     receipt,
+    reconciliation,
     refund,
     seal,
     shipping,

@@ -66,6 +66,10 @@ class Act(StrEnum):
     DISCREPANCY_RESOLVE = "discrepancy.resolve"
     MESSAGE_READ = "message.read"
     AUDIT_READ = "audit.read"
+    RECONCILIATION_READ = "reconciliation.read"  # WeChat's bills, and where they differ from the books
+    RECONCILIATION_RUN = "reconciliation.run"  # compare again, give a file by hand, end a difference
+    ADJUSTMENT_ASK = "adjustment.ask"  # ask for an entry that no event explains
+    ADJUSTMENT_SIGN = "adjustment.sign"  # the second person, never the one who asked
 
 
 _ = Role
@@ -101,6 +105,10 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.DISCREPANCY_RESOLVE: frozenset({_.FINANCE}),
     Act.MESSAGE_READ: frozenset({_.MANAGER, _.BUTLER, _.AUDITOR}),
     Act.AUDIT_READ: frozenset({_.MANAGER, _.AUDITOR}),
+    Act.RECONCILIATION_READ: frozenset({_.MANAGER, _.FINANCE, _.AUDITOR}),
+    Act.RECONCILIATION_RUN: frozenset({_.FINANCE}),
+    Act.ADJUSTMENT_ASK: frozenset({_.FINANCE}),
+    Act.ADJUSTMENT_SIGN: frozenset({_.MANAGER, _.FINANCE}),
 }
 del _
 

@@ -4,6 +4,7 @@
 called outside of one.
 """
 
+from payments.adjustment import decide_adjustment_tx, require_adjustable
 from payments.bill import NewBill, NewLine, issue_bill_tx, publish_bill_tx, void_bill_tx
 from payments.bill_batch import issue_bills_tx
 from payments.callback import MAX_BYTES as MAX_NOTIFICATION_BYTES
@@ -12,6 +13,7 @@ from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bill
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
 from payments.errors import (
+    AccountsNotAdjustable,
     AmountTooLarge,
     BillAlreadyPaid,
     BillExists,
@@ -20,6 +22,7 @@ from payments.errors import (
     BillOfAnother,
     BillsNeedSeparatePayments,
     BillVoided,
+    DifferenceNotConfirmed,
     LinesDoNotAddUp,
     NoSurplus,
     NotificationMalformed,
@@ -28,33 +31,43 @@ from payments.errors import (
     PaymentNotOpen,
     RefundAtWechat,
     RefundJustSent,
+    SecondPersonNeeded,
     SurplusDecided,
     UnknownOrder,
     WechatRefused,
     WechatUnavailable,
 )
-from payments.gateways.base import PaidFact
+from payments.gateways.base import BillUnreadable, PaidFact
 from payments.janitor import check_attempt, close_payment, sweep
 from payments.merchant import PaymentSettings, close, configure, forget_keys, keys_changed_tx
 from payments.receipt import issue_receipt
+from payments.reconcile_day import compare as compare_statement
+from payments.reconcile_day import look_at as look_at_day
+from payments.reconcile_day import sweep_reconciliations
+from payments.reconcile_follow import confirm as confirm_difference
+from payments.reconcile_follow import place_tx as place_difference_tx
 from payments.refund import cancel_refund, retry_refund, submit_refund
 from payments.refund_janitor import check_refund, sweep_refunds
 from payments.settle import Settled, Settlement, settle
+from payments.statement import keep as keep_statement
 from payments.surplus import keep_surplus_tx, return_surplus_tx
 from payments.wechat_pay_key import refresh_wechat_pay_keys, sweep_wechat_pay_keys
 
 __all__ = [
     "INVARIANTS",
     "MAX_NOTIFICATION_BYTES",
+    "AccountsNotAdjustable",
     "AmountTooLarge",
     "BillAlreadyPaid",
     "BillExists",
     "BillHasPayments",
     "BillNotPayableOnline",
     "BillOfAnother",
+    "BillUnreadable",
     "BillVoided",
     "BillsNeedSeparatePayments",
     "CatchUpReport",
+    "DifferenceNotConfirmed",
     "LinesDoNotAddUp",
     "NewBill",
     "NewLine",
@@ -69,6 +82,7 @@ __all__ = [
     "PaymentSettings",
     "RefundAtWechat",
     "RefundJustSent",
+    "SecondPersonNeeded",
     "Settled",
     "Settlement",
     "SurplusDecided",
@@ -83,24 +97,32 @@ __all__ = [
     "check_refund",
     "close",
     "close_payment",
+    "compare_statement",
     "configure",
+    "confirm_difference",
+    "decide_adjustment_tx",
     "forget_keys",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
+    "keep_statement",
     "keep_surplus_tx",
     "keys_changed_tx",
+    "look_at_day",
     "open_payment",
     "pay_group",
+    "place_difference_tx",
     "publish_bill_tx",
     "read_bills",
     "receive",
     "refresh_wechat_pay_keys",
+    "require_adjustable",
     "retry_refund",
     "return_surplus_tx",
     "settle",
     "submit_refund",
     "sweep",
+    "sweep_reconciliations",
     "sweep_refunds",
     "sweep_wechat_pay_keys",
     "violations",

@@ -268,6 +268,38 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "sessions_check1": ("sessions", "session", ["second_factor_at = now()"]),
     "wechat_pay_keys_check": ("wechat_pay_keys", "key", ["effective_at = now(), expires_at = now()"]),
     "staff_roles_role_check": ("staff_roles", "role", ["role = 'owner'", "role = 'family'", "role = 'tenant'"]),
+    "adjustments_amount_fen_check": ("adjustments", "adjustment", ["amount_fen = 0", "amount_fen = -1"]),
+    "adjustments_check": ("adjustments", "adjustment", ["credit_kind = debit_kind"]),
+    "adjustments_check1": (
+        "adjustments", "adjustment", ["decided_at = NULL", "decided_by_staff_id = NULL", "state = 'asked'"],
+    ),
+    "adjustments_state_check": ("adjustments", "adjustment", ["state = 'lost'"]),
+    "adjustments_two_people": ("adjustments", "adjustment", ["asked_by_staff_id = decided_by_staff_id"]),
+    "differences_check": (
+        "differences", "difference",
+        ["resolved_at = NULL", "resolved_by_staff_id = NULL", "resolution = NULL", "state = 'open'"],
+    ),
+    "differences_kind_check": ("differences", "difference", ["kind = 'lost'"]),
+    "differences_state_check": ("differences", "difference", ["state = 'lost'"]),
+    "movements_amount_fen_check": ("movements", "movement", ["amount_fen = 0, posted_fen = 0"]),
+    "movements_check": ("movements", "movement", ["posted_fen = 101", "posted_fen = -1", "amount_fen = -100"]),
+    "reconciliations_check": (
+        "reconciliations", "day", ["statement_id = NULL", "read_at = NULL", "state = 'quiet'"],
+    ),
+    "reconciliations_check1": (
+        "reconciliations", "day", ["state = 'waiting', statement_id = NULL, read_at = NULL, next_check_at = NULL"],
+    ),
+    "reconciliations_state_check": ("reconciliations", "day", ["state = 'lost'"]),
+    "statement_parts_check": ("statement_parts", "part", ["number = -1", "body = ''"]),
+    "statement_sums_check": (
+        "statement_sums", "sum", ["line_count = 0", "paid_fen = -1", "refunded_fen = -1"],
+    ),
+    "statements_check": ("statements", "statement", ["plain_bytes = 0", "packed_bytes = 0"]),
+    "statements_check1": ("statements", "statement", ["kind = NULL", "bill_on = NULL"]),
+    "statements_check2": ("statements", "statement", ["state = 'superseded'", "superseded_at = now()"]),
+    "statements_check3": ("statements", "statement", ["state = 'refused'"]),
+    "statements_sha256_check": ("statements", "statement", ["sha256 = ''", "sha256 = repeat('A', 64)"]),
+    "statements_state_check": ("statements", "statement", ["state = 'lost'"]),
     "wechat_apps_check": ("wechat_apps", "app", ["push_token_cipher = 'x'", "push_key_cipher = 'x'"]),
 }  # fmt: skip
 
@@ -357,6 +389,11 @@ UNIQUE = {
     "uid_wechat_iden_app_id_da3482": ("app_id, openid", ""),
     "uid_wechat_pay__merchan_841c01": ("merchant_account_id, serial", ""),
     "uid_wechat_push_app_id_59fc4e": ("app_id, dedupe_key", ""),
+    "uid_differences_reconci_86fec7": ("reconciliation_id, about, number", ""),
+    "uid_movements_merchan_79b4c2": ("merchant_account_id, number", ""),
+    "uid_reconciliat_merchan_68c478": ("merchant_account_id, kind, bill_on", ""),
+    "uid_statement_p_stateme_57a16e": ("statement_id, number", ""),
+    "statements_one_current": ("merchant_account_id, kind, bill_on", "((state)::text = 'current'::text)"),
 }  # fmt: skip
 
 
@@ -534,7 +571,8 @@ RESTRICT = asyncpg.RestrictViolationError
 
 @pytest.mark.parametrize(
     "table",
-    ["entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals"],
+    ["entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals",
+     "statement_parts"],
 )
 async def test_what_was_written_stays_for_the_owner_too(room_to_break: asyncpg.Connection, table: str) -> None:
     for column in await room_to_break.fetch(
@@ -706,10 +744,11 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 
 APPEND_ONLY = {
     "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals",
+    "statement_parts",
 }  # fmt: skip
 MAY_DELETE = {
     "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors",
-    "sessions", "staff_roles", "wechat_identities", "wechat_pushes",
+    "sessions", "staff_roles", "statement_sums", "wechat_identities", "wechat_pushes",
 }  # fmt: skip
 
 
@@ -753,7 +792,7 @@ async def test_the_application_is_connected_as_that_role_and_refused(database: D
     assert await rows("SELECT current_user::text AS role") == [{"role": "linli_app"}]
     of_company = {"policies", "consents", "reveals"}
     walls = {table: "organization_id" if table in of_company else "community_id" for table in APPEND_ONLY}
-    walls["seals"] = "scope"
+    walls |= {"seals": "scope", "statement_parts": "number"}
     attempts = [f"UPDATE {table} SET {wall} = {wall}" for table, wall in walls.items()]
     attempts += [
         f"DELETE FROM {table}" for table in (*APPEND_ONLY, "bills", "payments", "payment_attempts", "accounts")
