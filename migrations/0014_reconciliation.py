@@ -49,11 +49,11 @@ ALTER TABLE statements
     ADD CHECK (state <> 'refused' OR problem IS NOT NULL);
 CREATE FUNCTION linli_statement_is_frozen() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'DELETE' OR OLD.state = 'superseded'
+    IF TG_OP = 'DELETE'
        OR (OLD.sha256, OLD.merchant_account_id, OLD.plain_bytes, OLD.packed_bytes, OLD.source, OLD.created_at)
           IS DISTINCT FROM (NEW.sha256, NEW.merchant_account_id, NEW.plain_bytes, NEW.packed_bytes, NEW.source,
                             NEW.created_at)
-       OR (OLD.state = 'current' AND (OLD.kind, OLD.bill_on) IS DISTINCT FROM (NEW.kind, NEW.bill_on)) THEN
+       OR (OLD.state IN ('current', 'superseded') AND (OLD.kind, OLD.bill_on) IS DISTINCT FROM (NEW.kind, NEW.bill_on)) THEN
         RAISE EXCEPTION 'a statement stays as it came' USING ERRCODE = 'restrict_violation';
     END IF;
     RETURN NEW;

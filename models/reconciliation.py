@@ -88,15 +88,17 @@ class StatementState(StrEnum):
 
     KEPT = "kept"  # here, not read yet
     CURRENT = "current"  # the one that counts for its day
-    SUPERSEDED = "superseded"  # a corrected file of the same day came later
+    SUPERSEDED = "superseded"  # another file of the same day came later
     REFUSED = "refused"  # it does not hold: nothing of it was used
 
 
+# WeChat gives the earlier file again when the one that came between, by hand, was wrong.
 STATEMENT_MACHINE = StateMachine(
     noun="statement",
     moves={
         StatementState.KEPT: (StatementState.CURRENT, StatementState.REFUSED),
         StatementState.CURRENT: (StatementState.SUPERSEDED,),
+        StatementState.SUPERSEDED: (StatementState.CURRENT,),
         StatementState.REFUSED: (StatementState.CURRENT,),
     },
     required={StatementState.REFUSED: ("problem",), StatementState.SUPERSEDED: ("superseded_at",)},

@@ -61,7 +61,7 @@ class Read:
 async def read_statement(statement_id: UUID, bill_on: date | None = None) -> Read:
     """Compare a kept file with the books; afterwards it is the one that counts for its day.
 
-    An older file of that day is superseded and kept. Reading the same file again changes nothing but what the books
+    Another file of that day is superseded and kept; it may come to count again. Reading the same file again changes nothing but what the books
     say otherwise by now. ``bill_on`` is the day that was asked for; a file given by hand tells it by itself. Raises
     BillUnreadable: the file says so from then on, and the day is as it was.
     """
@@ -91,8 +91,6 @@ async def _read(statement_id: UUID, file: BinaryIO, wanted: date | None) -> Read
     # Two readings of one merchant account go one after the other.
     account = await MerchantAccount.select_for_update().get(id=statement.merchant_account_id)
     await statement.refresh_from_db()
-    if statement.state is StatementState.SUPERSEDED:
-        raise BillUnreadable("a corrected file of that day came after this one")
     await allow_long_tx()
     await rows("SET LOCAL work_mem = '64MB'")
     reader = BillReader(file)
@@ -247,8 +245,8 @@ async def _make_current_tx(
             STATEMENT_MACHINE.enter(older, StatementState.SUPERSEDED, superseded_at=now)
             await older.save(update_fields=["state", "superseded_at"])
         statement.kind, statement.bill_on = day.kind, day.bill_on
-        STATEMENT_MACHINE.enter(statement, StatementState.CURRENT, problem=None)
-        await statement.save(update_fields=["state", "problem", "kind", "bill_on"])
+        STATEMENT_MACHINE.enter(statement, StatementState.CURRENT, problem=None, superseded_at=None)
+        await statement.save(update_fields=["state", "problem", "superseded_at", "kind", "bill_on"])
     if day.state is not DayState.READ:
         DAY_MACHINE.enter(day, DayState.READ, statement_id=statement.id, read_at=now)
     day.update_from_dict(

@@ -64,7 +64,9 @@ SELECT 'payment', out_trade_no, kind, CASE kind WHEN 'cut_off' THEN 'explained' 
 FROM (
     SELECT m.*, CASE WHEN has_it THEN received_fen END AS ours,
         CASE WHEN attempt_id IS NULL THEN 'only_at_wechat'
-             WHEN NOT has_it OR our_transaction_id IS DISTINCT FROM transaction_id THEN 'status'
+             WHEN NOT has_it OR our_transaction_id IS DISTINCT FROM transaction_id
+               OR paid_at < $1::timestamptz - interval '1 day' OR paid_at >= $2::timestamptz + interval '1 day'
+             THEN 'status'
              WHEN received_fen IS DISTINCT FROM total_fen THEN 'amount'
              WHEN paid_at < $1 OR paid_at >= $2 THEN 'cut_off'
              WHEN rate ~ '^[0-9.]+%$' AND fee_fen <> round(total_fen * rtrim(rate, '%')::numeric / 100) THEN 'fee'

@@ -393,6 +393,8 @@ UNIQUE = {
     "uid_movements_merchan_79b4c2": ("merchant_account_id, number", ""),
     "uid_reconciliat_merchan_68c478": ("merchant_account_id, kind, bill_on", ""),
     "uid_statement_p_stateme_57a16e": ("statement_id, number", ""),
+    "uid_statement_s_reconci_247a78": ("reconciliation_id, community_id, legal_entity_id", ""),
+    "uid_statements_merchan_b1fd27": ("merchant_account_id, sha256", ""),
     "statements_one_current": ("merchant_account_id, kind, bill_on", "((state)::text = 'current'::text)"),
 }  # fmt: skip
 
@@ -716,6 +718,17 @@ class TestAnIssuedBill:
         await refused(room_to_break, check, *made, allocate)
         await accepted(room_to_break, *made, allocate, pay)
         await refused(room_to_break, check, *made, allocate, pay.replace("40", "41"))
+
+
+async def test_a_statement_stays_as_it_came(room_to_break: asyncpg.Connection) -> None:
+    of = f"WHERE id = '{uid(1, 'statement')}'"
+    for change in ("sha256 = repeat('f', 64)", "plain_bytes = 7", "packed_bytes = 7", "source = 'fetched'",
+                   "bill_on = bill_on - 1", "kind = 'fund_flow'"):  # fmt: skip
+        await refused(room_to_break, RESTRICT, f"UPDATE statements SET {change} {of}")
+    await refused(room_to_break, RESTRICT, f"DELETE FROM statements {of}")
+    await accepted(room_to_break, f"UPDATE statements SET state = 'superseded', superseded_at = now() {of}")
+    signed = f"UPDATE adjustments SET state = 'asked', decided_at = NULL, decided_by_staff_id = NULL {of}"
+    await refused(room_to_break, RESTRICT, signed.replace(str(uid(1, "statement")), str(uid(1, "adjustment"))))
 
 
 async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
