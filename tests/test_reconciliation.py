@@ -64,7 +64,8 @@ async def test_a_day_closes_to_the_fen(world: World, sandbox: SandboxControl, dr
         finance = await finance_of(world, home)
         listed = (await finance.get(DAYS)).json()["items"]
         names = ("kind", "wechat_fen", "our_fen", "fee_fen", "difference_fen", "open_count")
-        assert {tuple(one[name] for name in names) for one in listed} == {("trade", 50139, 50139, 301, 0, 0), ("fund_flow", 0, 0, 0, 0, 0)}  # fmt: skip
+        said = {tuple(one[name] for name in names) for one in listed}
+        assert said == {("trade", 50139, 50139, 301, 0, 0), ("fund_flow", 0, 0, 0, 0, 0)}
         assert all(one["bill_on"] == bill_on.isoformat() and one["next_check_at"] is None for one in listed)
         before = await rows("SELECT id FROM entries")
         assert await payments.sweep_reconciliations() == 0
@@ -314,7 +315,8 @@ async def test_a_file_is_given_by_hand(
         for content, words in (
             (b"x", "neither a trade bill"), (good[:-40], "summary"), (good.replace(b"`CNY", b"`USD"), "USD"),
             (good.replace(home.company.wechat.mchid.encode(), b"1900000099"), "1900000099"),
-            (b"`250.69".join(good.rsplit(b"`250.68", 1)), "订单总金额 says 250.69"), (good.replace(b"250.68", b"250.6x"), "column total"),
+            (b"`250.69".join(good.rsplit(b"`250.68", 1)), "订单总金额 says 250.69"),
+            (good.replace(b"250.68", b"250.6x"), "column total"),
             (good.replace("交易时间".encode(), "时间".encode()), "neither"), (good + b"`1\r\n", "belongs into no bill"),
             (good.replace(bill_on.isoformat().encode(), b"2020-01-01"), None),
         ):  # fmt: skip
