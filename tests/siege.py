@@ -588,7 +588,7 @@ _POSTED = """
 SELECT a.out_trade_no, a.state, COALESCE(sum(e.amount_fen), 0)::bigint AS fen,
     a.next_check_at BETWEEN now() - interval '10 seconds' AND now() + make_interval(secs => 91) AS waits
 FROM payment_attempts a JOIN payments p ON p.id = a.payment_id LEFT JOIN entries e ON e.source_id = a.id
-WHERE p.channel <> 'surplus' GROUP BY a.id
+WHERE p.merchant_account_id IS NOT NULL GROUP BY a.id
 """
 _REFUNDED = """
 SELECT a.out_refund_no, a.state, (SELECT COALESCE(sum(e.amount_fen), 0)::bigint FROM entries e
