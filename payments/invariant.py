@@ -1,4 +1,4 @@
-"""What an invariant of the money is."""
+"""What a numbered truth about the money is; ``payments/check.py`` lists them."""
 
 from dataclasses import dataclass
 
