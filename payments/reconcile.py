@@ -61,9 +61,9 @@ class Read:
 async def read_statement(statement_id: UUID, bill_on: date | None = None) -> Read:
     """Compare a kept file with the books; afterwards it is the one that counts for its day.
 
-    Another file of that day is superseded and kept; it may come to count again. Reading the same file again changes nothing but what the books
-    say otherwise by now. ``bill_on`` is the day that was asked for; a file given by hand tells it by itself. Raises
-    BillUnreadable: the file says so from then on, and the day is as it was.
+    Another file of that day is superseded and kept; it may come to count again. Reading the same file again changes
+    nothing but what the books say otherwise by now. ``bill_on`` is the day that was asked for; a file given by hand
+    tells it by itself. Raises BillUnreadable: the file says so from then on, and the day is as it was.
     """
     file = await open_statement(statement_id)
     try:

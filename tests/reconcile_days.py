@@ -1,4 +1,4 @@
-"""Days of traffic with every fault that the sandbox knows, and the mornings after: what both lengths of the test share."""
+"""Days of traffic with every fault that the sandbox knows, and the mornings after; both lengths of the test share it."""
 
 import asyncio
 from dataclasses import dataclass, field
