@@ -1,4 +1,4 @@
-"""Days of traffic with every fault that the sandbox knows, and the mornings after; both lengths of the test share it."""
+"""Days of traffic with every fault that the sandbox knows, and the mornings after, for both lengths of the test."""
 
 import asyncio
 from dataclasses import dataclass, field
