@@ -38,7 +38,7 @@ async def keep(
     """
     digest = digest_of(file)
     if not digest.plain_bytes:
-        raise BillUnreadable("an empty file")
+        raise BillUnreadable("空文件 / an empty file")
     return await _keep(merchant_account_id, file, digest, source, by)
 
 
@@ -68,7 +68,7 @@ async def _write_tx(
     # The file's row says how long it is, so the pieces are counted before it is written.
     packed_bytes = sum(len(piece) for piece in packed_pieces(file, PART_BYTES))
     if packed_bytes > MAX_PACKED_BYTES:
-        raise BillUnreadable("too large")
+        raise BillUnreadable("文件太大 / too large")
     statement = await Statement.create(
         organization_id=account.organization_id,
         merchant_account_id=account.id,

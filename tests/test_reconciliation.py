@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 from datetime import date
 from pathlib import Path
 from secrets import token_hex
@@ -314,7 +315,7 @@ async def test_a_file_is_given_by_hand(
         for content, words in (
             (b"x", "neither a trade bill"), (good[:-40], "summary"), (good.replace(b"`CNY", b"`USD"), "USD"),
             (good.replace(home.company.wechat.mchid.encode(), b"1900000099"), "1900000099"),
-            (b"`250.69".join(good.rsplit(b"`250.68", 1)), "订单总金额 says 250.69"),
+            (b"`250.69".join(good.rsplit(b"`250.68", 1)), "订单总金额是 250.69"),
             (good.replace(b"250.68", b"250.6x"), "column total"),
             (good.replace("交易时间".encode(), "时间".encode()), "neither"), (good + b"`1\r\n", "belongs into no bill"),
             (good.replace(bill_on.isoformat().encode(), b"2020-01-01"), None),
@@ -330,3 +331,14 @@ async def test_a_file_is_given_by_hand(
 
         text, code = await run_reconcile(written(tmp_path, good), home.company.wechat.mchid, None, as_json=False)
         assert code == 0 and "没有未解释的差异" in text and "250.68" in text
+        lie = spoilt(good, lambda _: [dict(_[0], 商户订单号="shop-1", 微信订单号="420000001")])
+        text, code = await run_reconcile(written(tmp_path, lie), str(home.company.merchant.id), None, as_json=True)
+        document = json.loads(text)
+        assert (code, document["wechat_fen"], document["our_fen"], document["open_count"]) == (1, 25068, 25068, 2)
+        assert {(one["kind"], one["difference_fen"]) for one in document["differences"]} == {
+            ("only_at_wechat", 25068), ("only_with_us", -25068)}  # fmt: skip
+        for content, merchant in ((b"x", home.company.wechat.mchid), (good, "1999999999")):
+            text, code = await run_reconcile(written(tmp_path, content), merchant, None, as_json=True)
+            assert code == 2 and json.loads(text)["problem"]
+        text, code = await run_reconcile(written(tmp_path, good), home.company.wechat.mchid, None, as_json=False)
+        assert code == 0 and "以前读过" in text and "已自动消除" in text

@@ -1,6 +1,5 @@
 """The invariants of reconciliation bite: each is broken on purpose, as only the owner's hand could, and found."""
 
-from datetime import date
 from typing import Any
 
 import asyncpg
