@@ -178,13 +178,13 @@ async def list_accounts(
         (last,) = decode_cursor(cursor, (UUID,))
         query = query.filter(id__lt=last)
     ids = await query.order_by("-id").limit(limit + 1).values_list("id", flat=True)
-    return page_of(await _views([UUID(str(one)) for one in ids]), limit, lambda found: (found.id,))
+    return page_of(await shown_balances([UUID(str(one)) for one in ids]), limit, lambda found: (found.id,))
 
 
 async def get_account(actor: Actor, account_id: UUID) -> PrepaidView:
     """One balance that the actor may see; NotFound otherwise."""
     account = await _visible(actor, account_id, Act.PREPAID_READ)
-    return (await _views([account.id]))[0]
+    return (await shown_balances([account.id]))[0]
 
 
 async def read_statement(actor: Actor, account_id: UUID, cursor: str | None, limit: int) -> Page[StatementLine]:
@@ -226,7 +226,7 @@ async def agree(actor: Actor, account_id: UUID, fee_item_ids: Sequence[str], pay
     if None in ids or found != len(set(ids)):
         raise NotFound()
     await _agree(actor, account, sorted(str(one) for one in ids), pays_monthly)
-    return (await _views([account.id]))[0]
+    return (await shown_balances([account.id]))[0]
 
 
 @unit_of_work
@@ -275,6 +275,7 @@ async def _visible(actor: Actor, account_id: UUID, act: Act) -> Account:
     return account
 
 
-async def _views(ids: Sequence[UUID]) -> list[PrepaidView]:
+async def shown_balances(ids: Sequence[UUID]) -> list[PrepaidView]:
+    """The balances of these accounts, the newest account first; the caller knows who may see them."""
     found = await rows(_SHOWN, list(ids))
     return [PrepaidView(**one | {"fee_item_ids": json.loads(one["fee_item_ids"])}) for one in found]
