@@ -487,7 +487,7 @@ class Town:
         for _ in range(at_most):
             armed = plan.next_for(name)
             if armed is None:
-                return
+                break  # the other program may still be under fire, and needs this one alive
             program.kill()
             program.start(None if armed == BLIND else armed)
             # A blind kill comes at any moment; a point is waited for, and taken for not passed after a while.
