@@ -12,12 +12,14 @@ from payments.callback import receive
 from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bills
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
+from payments.deposit import ask_deposit_return_tx, deduct_deposit_tx, hold_deposits_tx, withdraw_deposit_return_tx
 from payments.errors import (
     AmountTooLarge,
     BillAlreadyPaid,
     BillExists,
     BillHasPayments,
     BillIsNoCharge,
+    BillNotForPrepaid,
     BillNotPayableOnline,
     BillOfAnother,
     BillsNeedSeparatePayments,
@@ -26,6 +28,7 @@ from payments.errors import (
     LinesDoNotAddUp,
     NoSurplus,
     NotEnoughHeld,
+    NothingOwed,
     NotificationMalformed,
     NotificationUnverified,
     NotThroughWechat,
@@ -41,6 +44,12 @@ from payments.errors import (
 from payments.gateways.base import PaidFact
 from payments.janitor import check_attempt, close_payment, sweep
 from payments.merchant import PaymentSettings, close, configure, forget_keys, keys_changed_tx
+from payments.prepaid import (
+    PaidFromPrepaid,
+    pay_all_from_prepaid_tx,
+    pay_chosen_from_prepaid_tx,
+    pay_owed_from_prepaid_tx,
+)
 from payments.receipt import issue_receipt
 from payments.refund import cancel_refund, retry_refund, submit_refund
 from payments.refund_janitor import check_refund, sweep_refunds
@@ -56,6 +65,7 @@ __all__ = [
     "BillExists",
     "BillHasPayments",
     "BillIsNoCharge",
+    "BillNotForPrepaid",
     "BillNotPayableOnline",
     "BillOfAnother",
     "BillVoided",
@@ -68,10 +78,12 @@ __all__ = [
     "NoSurplus",
     "NotEnoughHeld",
     "NotThroughWechat",
+    "NothingOwed",
     "NotificationMalformed",
     "NotificationUnverified",
     "OpenedPayment",
     "PaidFact",
+    "PaidFromPrepaid",
     "Payer",
     "PaymentInProgress",
     "PaymentNotOpen",
@@ -87,6 +99,7 @@ __all__ = [
     "Violation",
     "WechatRefused",
     "WechatUnavailable",
+    "ask_deposit_return_tx",
     "begin_catch_up",
     "cancel_refund",
     "catch_up",
@@ -95,15 +108,20 @@ __all__ = [
     "close",
     "close_payment",
     "configure",
+    "deduct_deposit_tx",
     "forget_keys",
+    "hold_deposits_tx",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
     "keep_surplus_tx",
     "keys_changed_tx",
     "open_payment",
+    "pay_all_from_prepaid_tx",
     "pay_at_once_tx",
+    "pay_chosen_from_prepaid_tx",
     "pay_group",
+    "pay_owed_from_prepaid_tx",
     "publish_bill_tx",
     "read_bills",
     "receive",
@@ -117,4 +135,5 @@ __all__ = [
     "sweep_wechat_pay_keys",
     "violations",
     "void_bill_tx",
+    "withdraw_deposit_return_tx",
 ]
