@@ -13,6 +13,7 @@ from payments.callback import receive
 from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bills
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
+from payments.deposit import ask_deposit_return_tx, deduct_deposit_tx, hold_deposits_tx, withdraw_deposit_return_tx
 from payments.errors import (
     AccountsNotAdjustable,
     AmountTooLarge,
@@ -20,6 +21,7 @@ from payments.errors import (
     BillExists,
     BillHasPayments,
     BillIsNoCharge,
+    BillNotForPrepaid,
     BillNotPayableOnline,
     BillOfAnother,
     BillsNeedSeparatePayments,
@@ -29,6 +31,7 @@ from payments.errors import (
     LinesDoNotAddUp,
     NoSurplus,
     NotEnoughHeld,
+    NothingOwed,
     NotificationMalformed,
     NotificationUnverified,
     NotThroughWechat,
@@ -45,6 +48,12 @@ from payments.errors import (
 from payments.gateways.base import BillUnreadable, PaidFact
 from payments.janitor import check_attempt, close_payment, sweep
 from payments.merchant import PaymentSettings, close, configure, forget_keys, keys_changed_tx
+from payments.prepaid import (
+    PaidFromPrepaid,
+    pay_all_from_prepaid_tx,
+    pay_chosen_from_prepaid_tx,
+    pay_owed_from_prepaid_tx,
+)
 from payments.receipt import issue_receipt
 from payments.reconcile_day import compare as compare_statement
 from payments.reconcile_day import look_at as look_at_day
@@ -67,6 +76,7 @@ __all__ = [
     "BillExists",
     "BillHasPayments",
     "BillIsNoCharge",
+    "BillNotForPrepaid",
     "BillNotPayableOnline",
     "BillOfAnother",
     "BillUnreadable",
@@ -81,10 +91,12 @@ __all__ = [
     "NoSurplus",
     "NotEnoughHeld",
     "NotThroughWechat",
+    "NothingOwed",
     "NotificationMalformed",
     "NotificationUnverified",
     "OpenedPayment",
     "PaidFact",
+    "PaidFromPrepaid",
     "Payer",
     "PaymentInProgress",
     "PaymentNotOpen",
@@ -101,6 +113,7 @@ __all__ = [
     "Violation",
     "WechatRefused",
     "WechatUnavailable",
+    "ask_deposit_return_tx",
     "begin_catch_up",
     "cancel_refund",
     "catch_up",
@@ -112,7 +125,9 @@ __all__ = [
     "configure",
     "confirm_difference",
     "decide_adjustment_tx",
+    "deduct_deposit_tx",
     "forget_keys",
+    "hold_deposits_tx",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
@@ -121,8 +136,11 @@ __all__ = [
     "keys_changed_tx",
     "look_at_day",
     "open_payment",
+    "pay_all_from_prepaid_tx",
     "pay_at_once_tx",
+    "pay_chosen_from_prepaid_tx",
     "pay_group",
+    "pay_owed_from_prepaid_tx",
     "place_difference_tx",
     "publish_bill_tx",
     "read_bills",
@@ -139,4 +157,5 @@ __all__ = [
     "sweep_wechat_pay_keys",
     "violations",
     "void_bill_tx",
+    "withdraw_deposit_return_tx",
 ]

@@ -99,6 +99,22 @@ class BillIsNoCharge(Refusal):
     en = "The bill is a top-up or a deposit; it cannot be paid with money that is held here."
 
 
+class BillNotForPrepaid(Refusal):
+    """It was agreed that the balance pays other fee items, or the bill is no charge."""
+
+    status = 409
+    zh = "按约定，预存款不能用于支付账单“{bill_title}”。"
+    en = "It was agreed that the prepaid balance does not pay this bill."
+
+
+class NothingOwed(Refusal):
+    """There is no bill that the balance may pay."""
+
+    status = 409
+    zh = "没有可以用预存款支付的账单。"
+    en = "Nothing is owed that the prepaid balance may pay."
+
+
 class LessIsOwed(Refusal):
     """``owed_fen`` is what the bill can still take."""
 

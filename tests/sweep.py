@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from handlers.route import Route
 from kit import clock
 from models.access import Role
+from models.bill import BillKind
 from models.reconciliation import (
     Adjustment,
     DayState,
@@ -137,7 +138,25 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
     await sandbox.fault("refund_outcome", outcome="PROCESSING", times=1)  # nothing moves by itself under the sweep
     refund = (await surplus.send_back()).json()
     ids |= await _reconciled(home, finance)
-    return ids | {"discrepancy_id": surplus.case_id, "refund_id": refund["id"]}
+    deposit = await world.bill(
+        home.company, home.room, home.customer, 500, month=date(2025, 2, 1), kind=BillKind.DEPOSIT
+    )
+    top_up = await world.bill(
+        home.company, home.room, home.customer, 500, month=date(2025, 2, 1), kind=BillKind.PREPAID
+    )
+    both = (await home.open(bill_ids=[str(deposit.id), str(top_up.id)])).json()
+    held = (await sandbox.pay(both)).json()
+    await sandbox.called_back(held["out_trade_no"])
+    await drain()
+    run = (await finance.post(f"/api/v1/staff/communities/{home.community.id}/prepaid-runs")).json()
+    await drain()
+    more = {
+        "deposit_id": await owner.fetchval("SELECT id::text FROM deposits"),
+        "prepaid_account_id": await owner.fetchval("SELECT id::text FROM accounts WHERE kind = 'prepaid'"),
+        "prepaid_run_id": run["id"],
+    }
+    assert all(more.values()), more
+    return ids | more | {"discrepancy_id": surplus.case_id, "refund_id": refund["id"]}
 
 
 async def _reconciled(home: Home, finance: Person) -> dict[str, str]:
