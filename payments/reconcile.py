@@ -30,7 +30,7 @@ from models.unit_of_work import row, rows, unit_of_work
 from payments import reconcile_sql as sql
 from payments.gateways.base import BillUnreadable
 from payments.reconcile_post import post_commission_tx, post_movements_tx
-from payments.statement import open_statement
+from payments.statement import one_at_a_time_tx, open_statement
 from payments.statement_file import BillReader
 
 _WRONG = {
@@ -93,8 +93,8 @@ async def _refuse(statement_id: UUID, problem: str) -> None:
 async def _read(statement_id: UUID, file: BinaryIO, wanted: date | None) -> Read:
     file.seek(0)
     statement = await Statement.get(id=statement_id)
-    # Two readings of one merchant account go one after the other.
-    account = await MerchantAccount.select_for_update().get(id=statement.merchant_account_id)
+    await one_at_a_time_tx(statement.merchant_account_id)
+    account = await MerchantAccount.get(id=statement.merchant_account_id)
     await statement.refresh_from_db()
     await allow_long_tx()
     await rows("SET LOCAL work_mem = '64MB'")

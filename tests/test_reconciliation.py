@@ -72,6 +72,7 @@ async def test_a_day_closes_to_the_fen(world: World, sandbox: SandboxControl, dr
         assert await payments.sweep_reconciliations() == 0
         for one in listed:
             assert (await finance.post(f"{DAYS}/{one['id']}/run")).json()["status"] == "read"
+        assert await drain() == ["reconcile_day", "reconcile_day"]
         assert await rows("SELECT id FROM entries") == before  # the same file again changes nothing
         assert await Statement.all().count() == 2
 
@@ -158,7 +159,9 @@ async def test_planted_differences_of_each_kind_are_found_and_no_other(
 
         trade = await Reconciliation.get(kind="trade", bill_on=first)
         finance = await finance_of(world, home)
-        again = (await finance.post(f"{DAYS}/{trade.id}/run")).json()  # WeChat's own file counts again
+        assert (await finance.post(f"{DAYS}/{trade.id}/run")).status_code == 200
+        await drain()
+        again = (await finance.get(f"{DAYS}/{trade.id}")).json()  # WeChat's own file counts again
         assert (again["open_count"], again["difference_fen"]) == (0, 0)
         statements = (await finance.get(f"{DAYS}/{trade.id}")).json()["statements"]
         assert [(one["status"], one["source"]) for one in statements] == [
