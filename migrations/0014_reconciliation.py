@@ -19,7 +19,6 @@ from models.reconciliation import (
 
 # What was read stays as it came: a file's bytes are only added, its row keeps what it says of them.
 _GUARDS = """
-CREATE INDEX payment_attempts_paid ON payment_attempts (merchant_account_id, paid_at) WHERE paid_at IS NOT NULL;
 CREATE UNIQUE INDEX reconciliations_merchant_account_id_id_key ON reconciliations (merchant_account_id, id);
 CREATE UNIQUE INDEX statements_merchant_account_id_id_key ON statements (merchant_account_id, id);
 CREATE UNIQUE INDEX differences_merchant_account_id_id_key ON differences (merchant_account_id, id);

@@ -137,7 +137,6 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
     surplus = await paid_for_nothing(home, finance, sandbox, drain, [str(bill.id)])
     await sandbox.fault("refund_outcome", outcome="PROCESSING", times=1)  # nothing moves by itself under the sweep
     refund = (await surplus.send_back()).json()
-    ids |= await _reconciled(home, finance)
     deposit = await world.bill(
         home.company, home.room, home.customer, 500, month=date(2025, 2, 1), kind=BillKind.DEPOSIT
     )
@@ -156,6 +155,7 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
         "prepaid_run_id": run["id"],
     }
     assert all(more.values()), more
+    ids |= await _reconciled(home, finance)
     return ids | more | {"discrepancy_id": surplus.case_id, "refund_id": refund["id"]}
 
 
