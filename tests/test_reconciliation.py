@@ -9,6 +9,7 @@ from secrets import token_hex
 from typing import Any
 
 import asyncpg
+import pytest
 
 import payments
 from kit import clock
@@ -16,6 +17,8 @@ from models.access import Role
 from models.payment import Payment, PaymentAttempt
 from models.reconciliation import Difference, Reconciliation, Statement
 from models.unit_of_work import rows
+from payments import reconcile_day
+from payments.reconcile_post import shares
 from server.reconcile_report import run_reconcile
 from tests.conftest import Drain, SandboxControl
 from tests.reconcile_days import clearing_fen, play, under_way_fen, unexplained
@@ -345,3 +348,45 @@ async def test_a_file_is_given_by_hand(
             assert code == 2 and json.loads(text)["problem"]
         text, code = await run_reconcile(written(tmp_path, good), home.company.wechat.mchid, None, as_json=False)
         assert code == 0 and "以前读过" in text and "已自动消除" in text
+
+
+async def test_what_was_broken_off_goes_on_and_nothing_is_posted_twice(
+    world: World, sandbox: SandboxControl, drain: Drain, books: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off after each commit of a morning, once; the day is looked at again half an hour later."""
+    with at(1, 12):
+        home = await world.home(bills=1)
+        await pay(home, sandbox, home.bill_ids[0])
+        await draw(home, sandbox, 10_000)
+        await drain()
+    for minute, (module, name) in enumerate(
+        ((reconcile_day, "compare"), (reconcile_day, "read_statement"), (reconcile_day, "_look_later"))
+    ):
+        original = getattr(module, name)
+
+        async def broken(*values: Any, _original: Any = original) -> Any:
+            if _original.__name__ != "compare":
+                await _original(*values)  # it was committed
+            raise RuntimeError("killed")
+
+        with at(2, 10 + minute, 10), monkeypatch.context() as patch:
+            patch.setattr(module, name, broken)
+            assert await payments.sweep_reconciliations() == 2
+    with at(2, 14, 10):
+        assert await payments.sweep_reconciliations() == 0  # the last one had come to its end
+        assert await balances() == {"wechat_clearing": 25068 - 150 - 10_000, "received": -25068, "commission": 150,
+                                    "bank": 10_000}  # fmt: skip
+        assert await Statement.all().count() == 2 and await Difference.all().count() == 0
+
+
+@pytest.mark.parametrize(
+    ("amount", "balances_fen", "taken"),
+    [
+        (100, [70, 50], [70, 30]), (100, [120, 50], [100]), (200, [70, 50, -5], [70, 50]), (-30, [70, 50], [-30]),
+        (-30, [70, -20], [-20, -10]), (-30, [-5, -20], [-20, -10]), (5, [], []), (-5, [], []), (5, [0, -3], []),
+    ],
+)  # fmt: skip
+def test_a_sum_is_taken_from_the_fullest_and_fills_what_is_short(
+    amount: int, balances_fen: list[int], taken: list[int]
+) -> None:
+    assert [fen for _, fen in shares(amount, [{"fen": fen} for fen in balances_fen])] == taken
