@@ -16,6 +16,7 @@ from jobs import (  # noqa: F401
     payment,
     receipt,
     refund,
+    report_file,
     seal,
     shipping,
     upkeep,

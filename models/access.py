@@ -66,6 +66,8 @@ class Act(StrEnum):
     DISCREPANCY_RESOLVE = "discrepancy.resolve"
     MESSAGE_READ = "message.read"
     AUDIT_READ = "audit.read"
+    FINANCE_CLOSE = "finance.close"  # a month of a legal entity, for good
+    ENTRY_REVERSE = "entry.reverse"  # ask for a reversal, or decide about a colleague's
 
 
 _ = Role
@@ -101,6 +103,8 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.DISCREPANCY_RESOLVE: frozenset({_.FINANCE}),
     Act.MESSAGE_READ: frozenset({_.MANAGER, _.BUTLER, _.AUDITOR}),
     Act.AUDIT_READ: frozenset({_.MANAGER, _.AUDITOR}),
+    Act.FINANCE_CLOSE: frozenset({_.FINANCE}),
+    Act.ENTRY_REVERSE: frozenset({_.FINANCE}),
 }
 del _
 

@@ -49,6 +49,8 @@ class EntryKind(StrEnum):
     REFUND_APPROVED = "refund_approved"  # what is to be given back leaves its account; source = refund
     REFUNDED = "refunded"  # WeChat gave it back; source = refund
     REFUND_CANCELLED = "refund_cancelled"  # an approval is reversed; source = refund
+    ADJUSTMENT = "adjustment"  # 调整: posted by hand, with a second signature
+    REVERSAL = "reversal"  # 红冲: the mirror image of another entry; source = reversal
 
 
 class Entry(Model):

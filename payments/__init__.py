@@ -11,6 +11,7 @@ from payments.callback import receive
 from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bills
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
+from payments.closed_period import close_month_tx, lock_month_tx
 from payments.errors import (
     AmountTooLarge,
     BillAlreadyPaid,
@@ -20,7 +21,10 @@ from payments.errors import (
     BillOfAnother,
     BillsNeedSeparatePayments,
     BillVoided,
+    EntryNotReversible,
     LinesDoNotAddUp,
+    MonthClosed,
+    MonthNotOver,
     NoSurplus,
     NotificationMalformed,
     NotificationUnverified,
@@ -28,6 +32,7 @@ from payments.errors import (
     PaymentNotOpen,
     RefundAtWechat,
     RefundJustSent,
+    SecondPersonNeeded,
     SurplusDecided,
     UnknownOrder,
     WechatRefused,
@@ -39,6 +44,7 @@ from payments.merchant import PaymentSettings, close, configure, forget_keys, ke
 from payments.receipt import issue_receipt
 from payments.refund import cancel_refund, retry_refund, submit_refund
 from payments.refund_janitor import check_refund, sweep_refunds
+from payments.reversal import ask_reversal_tx, decide_reversal_tx
 from payments.settle import Settled, Settlement, settle
 from payments.surplus import keep_surplus_tx, return_surplus_tx
 from payments.wechat_pay_key import refresh_wechat_pay_keys, sweep_wechat_pay_keys
@@ -55,7 +61,10 @@ __all__ = [
     "BillVoided",
     "BillsNeedSeparatePayments",
     "CatchUpReport",
+    "EntryNotReversible",
     "LinesDoNotAddUp",
+    "MonthClosed",
+    "MonthNotOver",
     "NewBill",
     "NewLine",
     "NoSurplus",
@@ -69,6 +78,7 @@ __all__ = [
     "PaymentSettings",
     "RefundAtWechat",
     "RefundJustSent",
+    "SecondPersonNeeded",
     "Settled",
     "Settlement",
     "SurplusDecided",
@@ -76,20 +86,24 @@ __all__ = [
     "Violation",
     "WechatRefused",
     "WechatUnavailable",
+    "ask_reversal_tx",
     "begin_catch_up",
     "cancel_refund",
     "catch_up",
     "check_attempt",
     "check_refund",
     "close",
+    "close_month_tx",
     "close_payment",
     "configure",
+    "decide_reversal_tx",
     "forget_keys",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
     "keep_surplus_tx",
     "keys_changed_tx",
+    "lock_month_tx",
     "open_payment",
     "pay_group",
     "publish_bill_tx",

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from models.unit_of_work import rows
+from payments import check_period
 
 
 @dataclass(frozen=True)
@@ -314,6 +315,7 @@ INVARIANTS = (
         LEFT JOIN messages m ON m.source_id = r.id AND m.kind = 'refunded'
         WHERE e.posted_at < now() - interval '5 minutes' AND m.id IS NULL""",
     ),
+    *(Invariant(*one) for one in check_period.INVARIANTS),
 )
 
 

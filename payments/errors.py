@@ -147,3 +147,32 @@ class UnknownOrder(Refusal):
     zh = "订单尚未找到，请稍后重试。"
     en = "No such order yet; send it again."
     retry_after_s = 15
+
+
+class MonthNotOver(Refusal):
+    """A month is closed when it is over in Beijing."""
+
+    zh = "这个月还没有结束，不能结账。"
+    en = "This month is not over yet and cannot be closed."
+
+
+class MonthClosed(Refusal):
+    """This month, or a later one of the legal entity, was closed before. It is never opened again."""
+
+    zh = "这个月已经结账。更正请在未结账的月份红冲。"
+    en = "This month is closed already. Correct it by a reversal in the open one."
+
+
+class EntryNotReversible(Refusal):
+    """The entry was made by a payment, a refund or another machine of money, which also corrects it."""
+
+    zh = "这笔分录由收款、退款等业务自动生成，请通过退款等业务更正，不能直接红冲。"
+    en = "This entry was made by a payment, a refund or the like; correct it there, not by a reversal."
+
+
+class SecondPersonNeeded(Refusal):
+    """Who asks for something does not decide about it."""
+
+    status = 403
+    zh = "需要另一位同事复核，申请人不能复核自己的申请。"
+    en = "A colleague has to decide: nobody decides about what they asked for themselves."
