@@ -1,6 +1,7 @@
 """报表导出: somebody of finance asks for a report as a file; a job makes it, and it is theirs for some days."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
 from uuid import UUID
@@ -18,8 +19,8 @@ from models.report_file import REPORT_FILE_MACHINE, ReportFile, ReportFileState,
 from models.staff import Staff
 from models.unit_of_work import unit_of_work
 from services.listing import newest_first
-from services.report_lines import Request, lines_of, title_of
-from services.report_sheet import new_sheet
+from services.report_lines import Batch, Request, lines_of, title_of
+from services.report_sheet import Sheet, new_sheet
 from services.session import staff_actor
 
 KEPT_DAYS = 3
@@ -121,17 +122,25 @@ async def _write(file: ReportFile) -> tuple[bytes, int]:
     """The file and how many lines it has. Writing is work for a thread: the other jobs go on meanwhile."""
     actor = await staff_actor(file.staff_id, file.organization_id)
     sheet = new_sheet(file.format, title_of(file.report))
-    done = 0
     making = lines_of(actor, file.report, Request.read(file.request))
-    async with aclosing(making):
-        async for batch in making:
-            if batch.row_count > MAX_ROWS:
-                raise _TooManyRows
-            await asyncio.to_thread(sheet.add, batch.lines)
-            if batch.row_count:
-                done += len(batch.lines)
-                await _note(file.id, done, batch.row_count)
-    return await asyncio.to_thread(sheet.finish), done
+    try:
+        async with aclosing(making):
+            done = await _fill(file.id, sheet, making)
+        return await asyncio.to_thread(sheet.finish), done
+    finally:
+        sheet.close()
+
+
+async def _fill(file_id: UUID, sheet: Sheet, making: AsyncIterator[Batch]) -> int:
+    done = 0
+    async for batch in making:
+        if batch.row_count > MAX_ROWS:
+            raise _TooManyRows
+        await asyncio.to_thread(sheet.add, batch.lines)
+        if batch.row_count:
+            done += len(batch.lines)
+            await _note(file_id, done, batch.row_count)
+    return done
 
 
 @unit_of_work

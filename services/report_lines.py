@@ -1,6 +1,6 @@
 """What stands in the file of each report: headings, lines some at a time, and the totals last."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import date
@@ -76,7 +76,7 @@ def title_of(report: str) -> str:
     return "分录" if report == JOURNAL else FAMILIES[report].title
 
 
-async def lines_of(actor: Actor, report: str, request: Request) -> AsyncIterator[Batch]:
+async def lines_of(actor: Actor, report: str, request: Request) -> AsyncGenerator[Batch, None]:
     """The headings alone, then the lines some at a time, all of one moment; the totals are the last line. Refuses
     NotPermitted as the report does."""
     making = _journal(actor, request) if report == JOURNAL else _report(actor, FAMILIES[report], request)
@@ -85,7 +85,7 @@ async def lines_of(actor: Actor, report: str, request: Request) -> AsyncIterator
             yield batch
 
 
-async def _report(actor: Actor, family: Family, request: Request) -> AsyncIterator[Batch]:
+async def _report(actor: Actor, family: Family, request: Request) -> AsyncGenerator[Batch, None]:
     names = family.groups[request.by]
     shown = [name for name in names if name != "account_id"]  # an id is no word for people
     sums: dict[str, int] = dict.fromkeys(family.figures, 0)
@@ -122,7 +122,7 @@ def _amounts(family: Family, figures: Mapping[str, int | None]) -> list[Cell]:
     return made
 
 
-async def _journal(actor: Actor, request: Request) -> AsyncIterator[Batch]:
+async def _journal(actor: Actor, request: Request) -> AsyncGenerator[Batch, None]:
     require_somewhere(actor, Act.JOURNAL_READ)
     yield Batch([_ENTRY_HEADINGS], 0)
     selection, total = request.selection, 0

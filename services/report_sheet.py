@@ -10,7 +10,6 @@ import io
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import IO, Any, Protocol
@@ -55,12 +54,14 @@ class Sheet(Protocol):
     def finish(self) -> bytes:
         """The whole file."""
 
+    def close(self) -> None:
+        """Give back what it holds, also of a file that was not finished."""
 
-@dataclass
+
 class CsvSheet:
     """UTF-8 with a byte order mark, by which spreadsheets know it; lines end in CRLF (RFC 4180)."""
 
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
         self._kept: IO[bytes] = tempfile.TemporaryFile()
         self._text = io.TextIOWrapper(self._kept, encoding="utf-8-sig", newline="")
         self._writer = csv.writer(self._text)
@@ -73,9 +74,11 @@ class CsvSheet:
         """The whole file."""
         self._text.flush()
         self._kept.seek(0)
-        found = self._kept.read()
+        return self._kept.read()
+
+    def close(self) -> None:
+        """Give back what it holds, also of a file that was not finished."""
         self._text.close()
-        return found
 
 
 class XlsxSheet:
@@ -105,7 +108,14 @@ class XlsxSheet:
             kept.seek(0)
             return kept.read()
 
-    def _heading(self, cell: Cell) -> WriteOnlyCell:
+    def close(self) -> None:
+        """Give back what it holds, also of a file that was not finished."""
+        if not self._sheet.closed:
+            self._sheet.append([])  # there is no temporary file before the first line
+            self._sheet.close()
+            self._sheet._writer.cleanup()
+
+    def _heading(self, cell: Cell) -> Any:
         made = WriteOnlyCell(self._sheet, safe_text(str(cell), typed=True))
         made.font = self._bold
         return made

@@ -23,7 +23,9 @@ def made(form: ReportFormat, *lines: list[Cell]) -> bytes:
     sheet = new_sheet(form, "报表")
     sheet.add([HEADINGS])
     sheet.add(lines)
-    return sheet.finish()
+    body = sheet.finish()
+    sheet.close()
+    return body
 
 
 def read_csv(body: bytes) -> list[list[str]]:
