@@ -89,7 +89,7 @@ GRANT SELECT, INSERT, UPDATE ON reversals, report_files TO linli_app;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("linli", "0010_wechat_pay_key_dates")]
+    dependencies = [("linli", "0011_paid_at_once")]
 
     initial = False
 

@@ -1,7 +1,9 @@
-"""The invariants of closed months and reversals, as ``check`` takes them: number, truth, and what finds violations."""
+"""The invariants of closed months and of reversals."""
 
-INVARIANTS = (
-    (
+from payments.invariant import Invariant
+
+PERIODS = (
+    Invariant(
         "L40",
         "What was frozen of a closed month is what its entries say, and nothing was posted before it since.",
         """
@@ -30,7 +32,7 @@ INVARIANTS = (
         FROM counted c FULL JOIN frozen f USING (legal_entity_id, month, community_id, kind)
         WHERE (c.debit_fen, c.credit_fen) IS DISTINCT FROM (f.debit_fen::numeric, f.credit_fen::numeric)""",
     ),
-    (
+    Invariant(
         "L41",
         "A reversal that was posted has its one entry, the mirror image of the one it reverses; nothing else is a "
         "reversal.",

@@ -146,11 +146,17 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "payment_bills", id=own("choice"), **here, payment_id=own("payment"), bill_id=own("bill"),
                  customer_id=customer, legal_entity_id=entity, amount_fen=100, live=True)  # fmt: skip
     attempt = {**here, "payment_id": own("payment"), "merchant_account_id": merchant, "mode": "direct",
-               "mchid": f"190000000{number}", "amount_fen": 100}  # fmt: skip
+               "mchid": f"190000000{number}", "appid": "wx0000000000000001", "amount_fen": 100}  # fmt: skip
     await insert(owner, "payment_attempts", id=own("attempt"), **attempt, out_trade_no="number-1", state="created",
                  next_check_at=NOW)  # fmt: skip
     await insert(owner, "payment_attempts", id=own("paid attempt"), **attempt, out_trade_no="number-2", state="paid",
                  transaction_id="4200000001", received_fen=100, paid_at=NOW)  # fmt: skip
+    await insert(owner, "payments", id=own("cash payment"), **org, **here, customer_id=customer, legal_entity_id=entity,
+                 channel="cash", payer_staff_id=own("staff"), amount_fen=100, surplus_fen=0, state="paid",
+                 paid_at=NOW)  # fmt: skip
+    await insert(owner, "payment_attempts", id=own("cash attempt"), **here, payment_id=own("cash payment"),
+                 amount_fen=100, mchid="", out_trade_no=f"own-number-{number}", state="paid",
+                 transaction_id=f"own-number-{number}", received_fen=100, paid_at=NOW)  # fmt: skip
     refund = {**org, **here, "payment_id": own("payment"), "customer_id": customer, "legal_entity_id": entity,
               "merchant_account_id": merchant, "method": "wechat_original", "amount_fen": 50,
               "asked_by_staff_id": own("staff"), "approved_by_staff_id": own("staff")}  # fmt: skip

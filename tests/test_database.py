@@ -94,6 +94,7 @@ async def accepted(owner: asyncpg.Connection, *statements: str) -> None:
 # --- checks ---------------------------------------------------------------------------------------------------------
 
 # constraint: (table, row of the first community, what to set so that this check and no foreign key is broken)
+AT_ONCE = ("cash", "pos", "bank_transfer", "prepaid", "deposit")
 CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "alarms_check": ("alarms", "", ["begun_at = NULL", "told_at = NULL"]),
     "allocations_amount_fen_check": ("allocations", "", ["amount_fen = 0", "amount_fen = -1"]),
@@ -165,6 +166,14 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "payment_attempts_amount_fen_check": (
         "payment_attempts", "attempt", ["amount_fen = 0", "amount_fen = 10000000000001"],
     ),
+    "payment_attempts_at_once": (
+        "payment_attempts", "cash attempt",
+        ["state = 'prepaid'", "state = 'closed'", "state = 'suspended'"],
+    ),
+    "payment_attempts_merchant_whole": (
+        "payment_attempts", "attempt",
+        ["merchant_account_id = NULL", "mode = NULL", "appid = NULL", "mchid = ''", "mode = NULL, appid = NULL"],
+    ),
     "payment_attempts_check": ("payment_attempts", "attempt", ["next_check_at = NULL"]),
     "payment_attempts_check1": ("payment_attempts", "attempt", ["state = 'prepaid'"]),
     "payment_attempts_check2": (
@@ -190,11 +199,15 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
         "payments", "payment",
         ["state = 'closed'", "state = 'closed', closed_at = now()", "state = 'closed', close_reason = 'x'"],
     ),
-    "payments_check3": ("payments", "payment", ["payer_resident_id = NULL, payer_staff_id = NULL"]),
     "payments_fate_of_surplus": (
         "payments", "payment",
         ["surplus_fate = 'kept'", "surplus_fate = 'returned'", "surplus_fen = 1, surplus_fate = 'lost'"],
     ),
+    "payments_has_payer": ("payments", "payment", ["payer_resident_id = NULL, payer_staff_id = NULL"]),
+    "payments_merchant_by_channel": (
+        "payments", "payment", ["merchant_account_id = NULL", *(f"channel = '{one}'" for one in AT_ONCE)],
+    ),
+    "payments_reference_by_channel": ("payments", "payment", ["reference = 'x'", "reference = 'x', channel = 'cash'"]),
     "payments_returned_was_paid": (
         "payments", "payment", ["state = 'open', reserved_fen = 1", "state = 'suspended', refunded_fen = 1"],
     ),
@@ -710,6 +723,23 @@ class TestAnIssuedBill:
         await refused(room_to_break, check, *made, allocate)
         await accepted(room_to_break, *made, allocate, pay)
         await refused(room_to_break, check, *made, allocate, pay.replace("40", "41"))
+
+
+async def test_what_is_held_is_never_overdrawn(room_to_break: asyncpg.Connection) -> None:
+    for kind in ("prepaid", "deposit"):
+        await room_to_break.execute(f"UPDATE accounts SET kind = '{kind}' WHERE id = '{uid(1, 'received')}'")
+        back = (
+            "INSERT INTO entries (community_id, legal_entity_id, kind, source_id, leg, debit_account_id,"
+            " credit_account_id, amount_fen, occurred_at, posted_at, posted_on) SELECT community_id, legal_entity_id,"
+            " kind, source_id, leg + 7, credit_account_id, debit_account_id, {fen}, occurred_at, posted_at, posted_on"
+            f" FROM entries WHERE source_id = '{uid(1, 'paid attempt')}' ORDER BY id LIMIT 1"
+        )
+        await accepted(room_to_break, back.format(fen=100))
+        await refused(room_to_break, asyncpg.CheckViolationError, back.format(fen=101))
+        await refused(
+            room_to_break, asyncpg.CheckViolationError, back.format(fen=60),
+            back.format(fen=41).replace("leg + 7", "leg + 8"),
+        )  # fmt: skip
 
 
 async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
