@@ -29,7 +29,9 @@ def _month(text: str) -> str:
 
 
 Month = Annotated[str, AfterValidator(_month), Field(max_length=7, examples=["2026-11"])]
-Chosen = Annotated[str | None, Field(max_length=40, description="Only this; `none`: only what has none")]
+Chosen = Annotated[
+    str | None, Field(max_length=40, pattern=r"^[^\x00]*$", description="Only this; `none`: only what has none")
+]
 
 
 class MemberOut(Out):

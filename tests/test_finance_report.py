@@ -178,7 +178,7 @@ async def test_what_cannot_be_asked(world: World) -> None:
     for path in (
         "collection?by=room", "collection?from_month=2026-13", "collection?from_month=2026-1", "trial-balance",
         "income?from_on=yesterday", "arrears/details?figure=paid_fen&to_on=2026-11-01", "income?unknown=1",
-        "collection?limit=0",
+        "collection?limit=0", "income?channel=%00", "collection/details?figure=owed_fen&month=2026-11%00",
     ):  # fmt: skip
         answer = await finance.get(f"{FINANCE}/{path}")
         assert answer.status_code == 422, (path, answer.text)
