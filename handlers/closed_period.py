@@ -43,23 +43,27 @@ class FrozenMonthOut(ClosedPeriodOut):
 
 
 class BlockerOut(Out):
-    """``code``: month_not_over, earlier_month_open (``month``) or open_case (``discrepancy_id``, ``kind``,
-    ``amount_fen``)."""
+    """``code``: month_not_over, earlier_month_open (``month``), unread_bill (``bill_on``: the first day whose bill was
+    not read yet), open_case (``discrepancy_id``) or open_difference (``difference_id``)."""
 
     code: str
     month: str | None = None
     discrepancy_id: Id | None = None
+    difference_id: Id | None = None
+    bill_on: date | None = None
     kind: str | None = None
     amount_fen: Fen | None = None
 
 
 class ChecklistOut(Out):
-    """Closable when it is not closed and nothing blocks. Of open cases 50 are listed, ``open_cases`` counts all."""
+    """Closable when it is not closed and nothing blocks. Of open cases and differences 50 each are listed; the counts
+    are of all."""
 
     month: str
     closed: ClosedPeriodOut | None
     blockers: list[BlockerOut]
     open_cases: int
+    open_differences: int
 
 
 def _month(call: Call) -> date:
@@ -117,6 +121,7 @@ async def check_month(call: Call) -> ChecklistOut:
         closed=ClosedPeriodOut(**_facts(found.period)) if found.period else None,
         blockers=[BlockerOut(code=one.code, **one.facts) for one in found.blockers],
         open_cases=found.open_cases,
+        open_differences=found.open_differences,
     )
 
 

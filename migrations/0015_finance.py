@@ -89,7 +89,7 @@ GRANT SELECT, INSERT, UPDATE ON reversals, report_files TO linli_app;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("linli", "0011_paid_at_once")]
+    dependencies = [("linli", "0014_reconciliation")]
 
     initial = False
 
@@ -219,7 +219,7 @@ class Migration(migrations.Migration):
             model_name="Entry",
             name="kind",
             field=fields.CharEnumField(
-                description="PAYMENT: payment\nSURPLUS: surplus\nSUSPENSE: suspense\nREFUND_APPROVED: refund_approved\nREFUNDED: refunded\nREFUND_CANCELLED: refund_cancelled\nADJUSTMENT: adjustment\nREVERSAL: reversal",
+                description="PAYMENT: payment\nSURPLUS: surplus\nSUSPENSE: suspense\nREFUND_APPROVED: refund_approved\nREFUNDED: refunded\nREFUND_CANCELLED: refund_cancelled\nCOMMISSION: commission\nCOMMISSION_REFUND: commission_refund\nSETTLED_TO_BANK: settled_to_bank\nWECHAT_UNIDENTIFIED: wechat_unidentified\nFOREIGN_REFUND: foreign_refund\nADJUSTMENT: adjustment\nREVERSAL: reversal",
                 enum_type=EntryKind,
                 max_length=32,
             ),

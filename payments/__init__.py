@@ -4,6 +4,7 @@
 called outside of one.
 """
 
+from payments.adjustment import decide_adjustment_tx, require_adjustable
 from payments.at_once import Portion, Tender, pay_at_once_tx
 from payments.bill import NewBill, NewLine, issue_bill_tx, publish_bill_tx, void_bill_tx
 from payments.bill_batch import issue_bills_tx
@@ -13,16 +14,20 @@ from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bill
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
 from payments.closed_period import close_month_tx, lock_month_tx
+from payments.deposit import ask_deposit_return_tx, deduct_deposit_tx, hold_deposits_tx, withdraw_deposit_return_tx
 from payments.errors import (
+    AccountsNotAdjustable,
     AmountTooLarge,
     BillAlreadyPaid,
     BillExists,
     BillHasPayments,
     BillIsNoCharge,
+    BillNotForPrepaid,
     BillNotPayableOnline,
     BillOfAnother,
     BillsNeedSeparatePayments,
     BillVoided,
+    DifferenceNotConfirmed,
     EntryNotReversible,
     LessIsOwed,
     LinesDoNotAddUp,
@@ -30,6 +35,7 @@ from payments.errors import (
     MonthNotOver,
     NoSurplus,
     NotEnoughHeld,
+    NothingOwed,
     NotificationMalformed,
     NotificationUnverified,
     NotThroughWechat,
@@ -43,30 +49,46 @@ from payments.errors import (
     WechatRefused,
     WechatUnavailable,
 )
-from payments.gateways.base import PaidFact
+from payments.gateways.base import BillUnreadable, PaidFact
 from payments.janitor import check_attempt, close_payment, sweep
 from payments.merchant import PaymentSettings, close, configure, forget_keys, keys_changed_tx
+from payments.prepaid import (
+    PaidFromPrepaid,
+    pay_all_from_prepaid_tx,
+    pay_chosen_from_prepaid_tx,
+    pay_owed_from_prepaid_tx,
+)
 from payments.receipt import issue_receipt
+from payments.reconcile_day import compare as compare_statement
+from payments.reconcile_day import look_at as look_at_day
+from payments.reconcile_day import sweep_reconciliations
+from payments.reconcile_follow import confirm as confirm_difference
+from payments.reconcile_follow import place_tx as place_difference_tx
 from payments.refund import cancel_refund, retry_refund, submit_refund
 from payments.refund_janitor import check_refund, sweep_refunds
 from payments.reversal import ask_reversal_tx, decide_reversal_tx
 from payments.settle import Settled, Settlement, settle
+from payments.statement import keep as keep_statement
 from payments.surplus import keep_surplus_tx, return_surplus_tx
 from payments.wechat_pay_key import refresh_wechat_pay_keys, sweep_wechat_pay_keys
 
 __all__ = [
     "INVARIANTS",
     "MAX_NOTIFICATION_BYTES",
+    "AccountsNotAdjustable",
     "AmountTooLarge",
     "BillAlreadyPaid",
     "BillExists",
     "BillHasPayments",
     "BillIsNoCharge",
+    "BillNotForPrepaid",
     "BillNotPayableOnline",
     "BillOfAnother",
+    "BillUnreadable",
     "BillVoided",
     "BillsNeedSeparatePayments",
     "CatchUpReport",
+    "DifferenceNotConfirmed",
     "EntryNotReversible",
     "LessIsOwed",
     "LinesDoNotAddUp",
@@ -77,10 +99,12 @@ __all__ = [
     "NoSurplus",
     "NotEnoughHeld",
     "NotThroughWechat",
+    "NothingOwed",
     "NotificationMalformed",
     "NotificationUnverified",
     "OpenedPayment",
     "PaidFact",
+    "PaidFromPrepaid",
     "Payer",
     "PaymentInProgress",
     "PaymentNotOpen",
@@ -97,6 +121,7 @@ __all__ = [
     "Violation",
     "WechatRefused",
     "WechatUnavailable",
+    "ask_deposit_return_tx",
     "ask_reversal_tx",
     "begin_catch_up",
     "cancel_refund",
@@ -106,29 +131,43 @@ __all__ = [
     "close",
     "close_month_tx",
     "close_payment",
+    "compare_statement",
     "configure",
+    "confirm_difference",
+    "decide_adjustment_tx",
     "decide_reversal_tx",
+    "deduct_deposit_tx",
     "forget_keys",
+    "hold_deposits_tx",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
+    "keep_statement",
     "keep_surplus_tx",
     "keys_changed_tx",
     "lock_month_tx",
+    "look_at_day",
     "open_payment",
+    "pay_all_from_prepaid_tx",
     "pay_at_once_tx",
+    "pay_chosen_from_prepaid_tx",
     "pay_group",
+    "pay_owed_from_prepaid_tx",
+    "place_difference_tx",
     "publish_bill_tx",
     "read_bills",
     "receive",
     "refresh_wechat_pay_keys",
+    "require_adjustable",
     "retry_refund",
     "return_surplus_tx",
     "settle",
     "submit_refund",
     "sweep",
+    "sweep_reconciliations",
     "sweep_refunds",
     "sweep_wechat_pay_keys",
     "violations",
     "void_bill_tx",
+    "withdraw_deposit_return_tx",
 ]

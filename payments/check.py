@@ -10,6 +10,7 @@ from typing import Any
 from models.unit_of_work import rows
 from payments.check_held import HELD
 from payments.check_period import PERIODS
+from payments.check_reconciliation import RECONCILIATION_INVARIANTS
 from payments.invariant import Invariant
 
 
@@ -294,12 +295,22 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "L24",
-        "Through a merchant account no more went back than came: its WeChat clearing account is never overdrawn.",
+        "Through a merchant account no more went back or to the bank than came: its WeChat clearing accounts are not "
+        "overdrawn, but for refunds that no fund-flow bill tells of yet and differences that are open.",
         """
-        SELECT a.id, sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END) AS difference
+        SELECT a.holder_id AS id, sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END)
+               AS difference
         FROM accounts a JOIN entries e ON a.id IN (e.debit_account_id, e.credit_account_id)
-        WHERE a.kind = 'wechat_clearing' GROUP BY a.id
-        HAVING sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END) < 0""",
+        LEFT JOIN (SELECT merchant_account_id, (max(bill_on) + 1) AT TIME ZONE 'Asia/Shanghai' AS until
+                   FROM reconciliations WHERE kind = 'fund_flow' AND state = 'read' GROUP BY 1) told
+          ON told.merchant_account_id = a.holder_id
+        LEFT JOIN (SELECT merchant_account_id, sum(abs(difference_fen)) AS fen FROM differences
+                   WHERE state = 'open' GROUP BY 1) open ON open.merchant_account_id = a.holder_id
+        WHERE a.kind = 'wechat_clearing'
+          AND NOT COALESCE(e.kind IN ('refunded', 'foreign_refund') AND e.occurred_at >= told.until, false)
+        GROUP BY a.holder_id
+        HAVING sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END)
+               < -COALESCE(max(open.fen), 0)""",
     ),
     Invariant(
         "L25",
@@ -312,6 +323,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         WHERE e.posted_at < now() - interval '5 minutes' AND m.id IS NULL""",
     ),
     *HELD,
+    *RECONCILIATION_INVARIANTS,
     *PERIODS,
 )
 

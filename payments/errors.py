@@ -1,6 +1,6 @@
 """What the island refuses, each named as the fact that it is."""
 
-from kit.errors import Refusal
+from kit.errors import InvalidInput, Refusal
 
 
 class BillAlreadyPaid(Refusal):
@@ -99,6 +99,22 @@ class BillIsNoCharge(Refusal):
     en = "The bill is a top-up or a deposit; it cannot be paid with money that is held here."
 
 
+class BillNotForPrepaid(Refusal):
+    """It was agreed that the balance pays other fee items, or the bill is no charge."""
+
+    status = 409
+    zh = "按约定，预存款不能用于支付账单“{bill_title}”。"
+    en = "It was agreed that the prepaid balance does not pay this bill."
+
+
+class NothingOwed(Refusal):
+    """There is no bill that the balance may pay."""
+
+    status = 409
+    zh = "没有可以用预存款支付的账单。"
+    en = "Nothing is owed that the prepaid balance may pay."
+
+
 class LessIsOwed(Refusal):
     """``owed_fen`` is what the bill can still take."""
 
@@ -181,6 +197,29 @@ class UnknownOrder(Refusal):
     retry_after_s = 15
 
 
+class DifferenceNotConfirmed(Refusal):
+    """WeChat, asked for the number, does not say what its bill says, or the money is in the books already."""
+
+    status = 409
+    zh = "微信没有确认这笔款项，或已入账，不能挂账。"
+    en = "WeChat does not confirm this money, or it is in the books already."
+
+
+class SecondPersonNeeded(Refusal):
+    """Who asks for an adjustment cannot sign it, nor who asks for a reversal."""
+
+    status = 409
+    zh = "需要另一个人复核，申请人不能自己复核。"
+    en = "This is signed by a second person, not by the one who asked for it."
+
+
+class AccountsNotAdjustable(InvalidInput):
+    """Only money between WeChat, the bank, commission and suspense is adjusted."""
+
+    zh = "只能在微信在途、银行存款、手续费、待查款之间调整，且两个科目不能相同。"
+    en = "Adjustments move money between wechat_clearing, bank, commission and suspense, between two different ones."
+
+
 class MonthNotOver(Refusal):
     """A month is closed when it is over in Beijing."""
 
@@ -200,11 +239,3 @@ class EntryNotReversible(Refusal):
 
     zh = "这笔分录由收款、退款等业务自动生成，请通过退款等业务更正，不能直接红冲。"
     en = "This entry was made by a payment, a refund or the like; correct it there, not by a reversal."
-
-
-class SecondPersonNeeded(Refusal):
-    """Who asks for something does not decide about it."""
-
-    status = 403
-    zh = "需要另一位同事复核，申请人不能复核自己的申请。"
-    en = "A colleague has to decide: nobody decides about what they asked for themselves."

@@ -42,6 +42,19 @@ WHERE d.state = 'open' AND d.created_at < ($2::date + interval '1 month') AT TIM
 ORDER BY d.id LIMIT $3
 """
 
+_DIFFERENCES = """
+SELECT d.id, d.kind, d.difference_fen, r.bill_on, count(*) OVER ()::int AS found
+FROM differences d
+JOIN reconciliations r ON r.id = d.reconciliation_id
+JOIN merchant_accounts m ON m.id = d.merchant_account_id
+WHERE d.state = 'open' AND m.legal_entity_id = $1 AND r.bill_on < $2::date + interval '1 month'
+ORDER BY r.bill_on, d.id LIMIT $3
+"""
+_UNREAD = """
+SELECT min(r.bill_on) AS first_on FROM reconciliations r JOIN merchant_accounts m ON m.id = r.merchant_account_id
+WHERE r.state = 'waiting' AND m.legal_entity_id = $1 AND r.bill_on < $2::date + interval '1 month'
+"""
+
 
 class MonthNotReady(Refusal):
     """Something of the month is not decided yet; ``blockers`` says what, as its checklist does."""
@@ -60,7 +73,8 @@ class FreshSecondFactorNeeded(Refusal):
 
 @dataclass(frozen=True)
 class Blocker:
-    """One thing in the way: month_not_over, earlier_month_open, or open_case. ``facts`` name it."""
+    """One thing in the way: month_not_over, earlier_month_open, unread_bill, open_case, or open_difference. ``facts``
+    name it."""
 
     code: str
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -68,12 +82,14 @@ class Blocker:
 
 @dataclass(frozen=True)
 class Checklist:
-    """Whether the month is closed, and what stands in the way; of open cases at most 50, ``open_cases`` counts all."""
+    """Whether the month is closed, and what stands in the way; of open cases and of open differences at most 50
+    each are named, the counts are of all."""
 
     month: date
     period: ClosedPeriod | None
     blockers: Sequence[Blocker]
     open_cases: int
+    open_differences: int
 
 
 @dataclass(frozen=True)
@@ -89,8 +105,9 @@ async def check_month(actor: Actor, legal_entity_id: UUID, month: date) -> Check
     every community where the legal entity has money."""
     entity = await _entity(actor, legal_entity_id, Act.JOURNAL_READ)
     period = await ClosedPeriod.get_or_none(legal_entity_id=entity.id, month=month)
-    blockers, open_cases = ([], 0) if period else await _blockers(entity.id, month)
-    return Checklist(month, period, blockers, open_cases)
+    if period is not None:
+        return Checklist(month, period, [], 0, 0)
+    return await _checklist(entity.id, month)
 
 
 async def close_month(actor: Actor, legal_entity_id: UUID, month: date) -> FrozenMonth:
@@ -111,9 +128,9 @@ async def _close(actor: Actor, entity: LegalEntity, month: date) -> ClosedPeriod
     if await ClosedPeriod.exists(legal_entity_id=entity.id, month__gte=month):
         raise payments.MonthClosed()
     # Looked at under the lock: what posters of this month opened is there by now.
-    blockers, _ = await _blockers(entity.id, month)
-    if blockers:
-        raise MonthNotReady(blockers=[{"code": one.code, **one.facts} for one in blockers])
+    found = await _checklist(entity.id, month)
+    if found.blockers:
+        raise MonthNotReady(blockers=[{"code": one.code, **one.facts} for one in found.blockers])
     return await payments.close_month_tx(actor, entity, month)
 
 
@@ -147,15 +164,23 @@ async def _entity(actor: Actor, legal_entity_id: UUID, act: Act) -> LegalEntity:
     return entity
 
 
-async def _blockers(legal_entity_id: UUID, month: date) -> tuple[list[Blocker], int]:
+async def _checklist(legal_entity_id: UUID, month: date) -> Checklist:
     found = []
     if (clock.today().year, clock.today().month) <= (month.year, month.month):
         found.append(Blocker("month_not_over"))
     (earlier,) = await rows(_UNCLOSED, legal_entity_id, month)
     if earlier["first_on"] is not None:
         found.append(Blocker("earlier_month_open", {"month": f"{earlier['first_on']:%Y-%m}"}))
+    (unread,) = await rows(_UNREAD, legal_entity_id, month)
+    if unread["first_on"] is not None:
+        found.append(Blocker("unread_bill", {"bill_on": unread["first_on"].isoformat()}))
     cases = await rows(_OPEN_CASES, legal_entity_id, month, _AT_MOST)
     for case in cases:
         facts = {"discrepancy_id": str(case["id"]), "kind": case["kind"], "amount_fen": case["amount_fen"]}
         found.append(Blocker("open_case", facts))
-    return found, cases[0]["found"] if cases else 0
+    differences = await rows(_DIFFERENCES, legal_entity_id, month, _AT_MOST)
+    for one in differences:
+        facts = {"difference_id": str(one["id"]), "kind": one["kind"], "amount_fen": one["difference_fen"]}
+        found.append(Blocker("open_difference", facts | {"bill_on": one["bill_on"].isoformat()}))
+    counts = [listed[0]["found"] if listed else 0 for listed in (cases, differences)]
+    return Checklist(month, None, found, *counts)

@@ -14,6 +14,15 @@ from models.audit import Audit
 from models.closed_period import ClosedPeriod
 from models.database import credentials
 from models.ledger import Entry
+from models.reconciliation import (
+    DayState,
+    Difference,
+    DifferenceAbout,
+    DifferenceKind,
+    DifferenceState,
+    Reconciliation,
+    StatementKind,
+)
 from models.session import Session
 from models.unit_of_work import rows, unit_of_work
 from tests.conftest import Database, Drain, SandboxControl
@@ -78,6 +87,7 @@ async def test_a_month_is_closed_once_nothing_stands_in_the_way(
         assert (await surplus.keep()).status_code == 201  # decided; its entries are December's
         await drain()
 
+        await _a_bill_of_wechat_is_in_the_way(finance, home)
         await with_code(finance, clock.now() - timedelta(minutes=16))
         stale = await close(finance, home)
         assert (stale.status_code, stale.json()["code"]) == (403, "fresh_second_factor_needed")
@@ -105,6 +115,30 @@ async def test_a_month_is_closed_once_nothing_stands_in_the_way(
         await _nothing_gets_in(owner)
         await paid(home, sandbox, drain, home.bills[2])  # December goes on
     assert await payments.violations() == []
+
+
+async def _a_bill_of_wechat_is_in_the_way(finance: Person, home: Home) -> None:
+    """One that was not read, then one with a difference that nobody decided; December's is in nobody's way."""
+    merchant = {"organization_id": home.company.id, "merchant_account_id": home.company.merchant.id}
+    trade = {**merchant, "kind": StatementKind.TRADE, "next_check_at": clock.now()}
+    day = await Reconciliation.create(**trade, bill_on=date(2026, 11, 30))
+    later = await Reconciliation.create(**trade, bill_on=date(2026, 12, 1))
+    listed = (await finance.get(months(home, "/2026-11/checklist"))).json()
+    assert [(one["code"], one["bill_on"]) for one in listed["blockers"]] == [("unread_bill", "2026-11-30")]
+    await Reconciliation.filter(id=day.id).update(state=DayState.QUIET, next_check_at=None)
+    difference = await Difference.create(
+        **merchant, reconciliation_id=day.id, about=DifferenceAbout.PAYMENT, number="L1", kind=DifferenceKind.AMOUNT,
+        occurred_at=clock.now(), difference_fen=-7,
+    )  # fmt: skip
+    listed = (await finance.get(months(home, "/2026-11/checklist"))).json()
+    (blocker,) = listed["blockers"]
+    assert (blocker["code"], blocker["difference_id"], blocker["amount_fen"]) == (
+        "open_difference", str(difference.id), -7)  # fmt: skip
+    assert (listed["open_cases"], listed["open_differences"]) == (0, 1)
+    await with_code(finance)
+    assert (await close(finance, home)).json()["code"] == "month_not_ready"
+    await Difference.filter(id=difference.id).update(state=DifferenceState.MENDED, difference_fen=0)
+    await Reconciliation.filter(id=later.id).update(state=DayState.QUIET, next_check_at=None)
 
 
 async def _nothing_gets_in(owner: asyncpg.Connection) -> None:

@@ -297,6 +297,67 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "sessions_check1": ("sessions", "session", ["second_factor_at = now()"]),
     "wechat_pay_keys_check": ("wechat_pay_keys", "key", ["effective_at = now(), expires_at = now()"]),
     "staff_roles_role_check": ("staff_roles", "role", ["role = 'owner'", "role = 'family'", "role = 'tenant'"]),
+    "communities_prepaid_pay_day_check": ("communities", "community", ["prepaid_pay_day = 0", "prepaid_pay_day = 29"]),
+    "deposit_deductions_amount_check": ("deposit_deductions", "deduction", ["amount_fen = 0"]),
+    "deposit_deductions_evidence_check": (
+        "deposit_deductions", "deduction", ["reason = ''", "attachments = '[]'", "attachments = '{}'"],
+    ),
+    "deposits_amount_check": ("deposits", "deposit", ["amount_fen = 0"]),
+    "deposits_deducted_check": (
+        "deposits",
+        "deposit",
+        ["deducted_fen = 100", "deducted_fen = -1", "state = 'lost'", "state = 'held', deducted_fen = 1",
+         "state = 'part_deducted'", "state = 'part_deducted', deducted_fen = 100",
+         "state = 'spent', deducted_fen = 99"],
+    ),
+    "deposits_return_check": (
+        "deposits", "deposit",
+        ["state = 'held'", "return_asked_at = NULL", "return_reason = NULL", "return_asked_by_staff_id = NULL"],
+    ),
+    "prepaid_agreements_items_check": ("prepaid_agreements", "agreement", ["fee_item_ids = '{}'"]),
+    "prepaid_run_lines_outcome_check": ("prepaid_run_lines", "run line", ["outcome = 'lost'"]),
+    "prepaid_run_lines_paid_check": (
+        "prepaid_run_lines", "run line",
+        ["paid_fen = 0", "payment_id = NULL", "bill_count = 0", "still_owed_fen = -1", "paid_fen = -1"],
+    ),
+    "prepaid_runs_finished_check": (
+        "prepaid_runs", "run", ["finished_at = now()", "next_check_at = NULL", "state = 'done'"],
+    ),
+    "prepaid_runs_month_check": ("prepaid_runs", "run", ["month = '2026-11-02'"]),
+    "prepaid_runs_started_check": ("prepaid_runs", "done run", ["started_by_staff_id = NULL", "month = '2026-10-01'"]),
+    "prepaid_runs_state_check": ("prepaid_runs", "run", ["state = 'lost'"]),
+    "adjustments_amount_fen_check": ("adjustments", "adjustment", ["amount_fen = 0", "amount_fen = -1"]),
+    "adjustments_check": ("adjustments", "adjustment", ["credit_kind = debit_kind"]),
+    "adjustments_check1": (
+        "adjustments", "adjustment", ["decided_at = NULL", "decided_by_staff_id = NULL", "state = 'asked'"],
+    ),
+    "adjustments_state_check": ("adjustments", "adjustment", ["state = 'lost'"]),
+    "adjustments_two_people": ("adjustments", "adjustment", ["asked_by_staff_id = decided_by_staff_id"]),
+    "differences_check": (
+        "differences", "difference",
+        ["resolved_at = NULL", "resolved_by_staff_id = NULL", "resolution = NULL", "state = 'open'"],
+    ),
+    "differences_kind_check": ("differences", "difference", ["kind = 'lost'"]),
+    "differences_state_check": ("differences", "difference", ["state = 'lost'"]),
+    "movements_amount_fen_check": ("movements", "movement", ["amount_fen = 0, posted_fen = 0"]),
+    "movements_check": ("movements", "movement", ["posted_fen = 101", "posted_fen = -1", "amount_fen = -100"]),
+    "reconciliations_check": (
+        "reconciliations", "day", ["statement_id = NULL", "read_at = NULL", "state = 'quiet'"],
+    ),
+    "reconciliations_check1": (
+        "reconciliations", "day", ["state = 'waiting', statement_id = NULL, read_at = NULL, next_check_at = NULL"],
+    ),
+    "reconciliations_state_check": ("reconciliations", "day", ["state = 'lost'"]),
+    "statement_parts_check": ("statement_parts", "part", ["number = -1", "body = ''"]),
+    "statement_sums_check": (
+        "statement_sums", "sum", ["line_count = 0", "paid_fen = -1", "refunded_fen = -1"],
+    ),
+    "statements_check": ("statements", "statement", ["plain_bytes = 0", "packed_bytes = 0"]),
+    "statements_check1": ("statements", "statement", ["kind = NULL", "bill_on = NULL"]),
+    "statements_check2": ("statements", "statement", ["state = 'superseded'", "superseded_at = now()"]),
+    "statements_check3": ("statements", "statement", ["state = 'refused'"]),
+    "statements_sha256_check": ("statements", "statement", ["sha256 = ''", "sha256 = repeat('A', 64)"]),
+    "statements_state_check": ("statements", "statement", ["state = 'lost'"]),
     "wechat_apps_check": ("wechat_apps", "app", ["push_token_cipher = 'x'", "push_key_cipher = 'x'"]),
 }  # fmt: skip
 
@@ -347,6 +408,13 @@ UNIQUE = {
     "payment_attempts_transaction": ("mchid, transaction_id", "(transaction_id IS NOT NULL)"),
     "payment_bills_one_live": ("bill_id", "live"),
     "payments_one_from_surplus": ("surplus_of_payment_id", "(surplus_of_payment_id IS NOT NULL)"),
+    "deposit_deductions_payment": ("payment_id", ""),
+    "deposits_bill": ("bill_id", ""),
+    "prepaid_agreements_account": ("account_id", ""),
+    "prepaid_runs_one_a_month": ("community_id, month", "(month IS NOT NULL)"),
+    "prepaid_runs_one_running": ("community_id", "((state)::text = 'running'::text)"),
+    "prepaid_top_ups_bill": ("bill_id", ""),
+    "uid_prepaid_run_run_id_44d58b": ("run_id, account_id", ""),
     "policies_number": ("organization_id, kind, number", ""),
     "receipt_files_one": ("receipt_id, format, masked, print_id, template_version", "nulls equal"),
     "receipts_payment_id_key": ("payment_id", ""),
@@ -389,6 +457,13 @@ UNIQUE = {
     "uid_wechat_iden_app_id_da3482": ("app_id, openid", ""),
     "uid_wechat_pay__merchan_841c01": ("merchant_account_id, serial", ""),
     "uid_wechat_push_app_id_59fc4e": ("app_id, dedupe_key", ""),
+    "uid_differences_reconci_86fec7": ("reconciliation_id, about, number", ""),
+    "uid_movements_merchan_79b4c2": ("merchant_account_id, number", ""),
+    "uid_reconciliat_merchan_68c478": ("merchant_account_id, kind, bill_on", ""),
+    "uid_statement_p_stateme_57a16e": ("statement_id, number", ""),
+    "uid_statement_s_reconci_247a78": ("reconciliation_id, community_id, legal_entity_id", ""),
+    "uid_statements_merchan_b1fd27": ("merchant_account_id, sha256", ""),
+    "statements_one_current": ("merchant_account_id, kind, bill_on", "((state)::text = 'current'::text)"),
 }  # fmt: skip
 
 
@@ -577,6 +652,7 @@ RESTRICT = asyncpg.RestrictViolationError
         "consents",
         "reveals",
         "seals",
+        "statement_parts",
         "closed_periods",
         "closed_balances",
     ],
@@ -725,6 +801,17 @@ class TestAnIssuedBill:
         await refused(room_to_break, check, *made, allocate, pay.replace("40", "41"))
 
 
+async def test_a_statement_stays_as_it_came(room_to_break: asyncpg.Connection) -> None:
+    of = f"WHERE id = '{uid(1, 'statement')}'"
+    for change in ("sha256 = repeat('f', 64)", "plain_bytes = 7", "packed_bytes = 7", "source = 'fetched'",
+                   "bill_on = bill_on - 1", "kind = 'fund_flow'"):  # fmt: skip
+        await refused(room_to_break, RESTRICT, f"UPDATE statements SET {change} {of}")
+    await refused(room_to_break, RESTRICT, f"DELETE FROM statements {of}")
+    await accepted(room_to_break, f"UPDATE statements SET state = 'superseded', superseded_at = now() {of}")
+    signed = f"UPDATE adjustments SET state = 'asked', decided_at = NULL, decided_by_staff_id = NULL {of}"
+    await refused(room_to_break, RESTRICT, signed.replace(str(uid(1, "statement")), str(uid(1, "adjustment"))))
+
+
 async def test_what_is_held_is_never_overdrawn(room_to_break: asyncpg.Connection) -> None:
     for kind in ("prepaid", "deposit"):
         await room_to_break.execute(f"UPDATE accounts SET kind = '{kind}' WHERE id = '{uid(1, 'received')}'")
@@ -768,11 +855,13 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 
 APPEND_ONLY = {
     "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals",
+    "deposit_deductions",
+    "statement_parts",
     "closed_periods", "closed_balances",
 }  # fmt: skip
 MAY_DELETE = {
     "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors",
-    "sessions", "staff_roles", "wechat_identities", "wechat_pushes",
+    "sessions", "staff_roles", "statement_sums", "wechat_identities", "wechat_pushes",
 }  # fmt: skip
 
 
@@ -816,7 +905,7 @@ async def test_the_application_is_connected_as_that_role_and_refused(database: D
     assert await rows("SELECT current_user::text AS role") == [{"role": "linli_app"}]
     of_company = {"policies", "consents", "reveals", "closed_periods"}
     walls = {table: "organization_id" if table in of_company else "community_id" for table in APPEND_ONLY}
-    walls["seals"] = "scope"
+    walls |= {"seals": "scope", "statement_parts": "number"}
     attempts = [f"UPDATE {table} SET {wall} = {wall}" for table, wall in walls.items()]
     attempts += [
         f"DELETE FROM {table}" for table in (*APPEND_ONLY, "bills", "payments", "payment_attempts", "accounts")

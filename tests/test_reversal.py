@@ -43,7 +43,7 @@ async def test_what_was_posted_by_hand_is_reversed_once(
     assert (await ask(second, wrong.id)).json()["code"] == "entry_reversed"
     assert await Entry.all().count() == 2  # asking posts nothing
     own = await decide(first, asked)
-    assert (own.status_code, own.json()["code"]) == (403, "second_person_needed")
+    assert (own.status_code, own.json()["code"]) == (409, "second_person_needed")
     declined = await decide(second, asked, "decline")
     assert declined.json()["status"] == "declined" and await Entry.all().count() == 2
 
