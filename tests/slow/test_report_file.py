@@ -61,7 +61,7 @@ async def test_a_hundred_thousand_lines(
 
     made: Any = await ReportFile.get(id=file.id)
     body = bytes(made.body)
-    print(f"{form}: {spent_s:.1f} s , {len(body) / 2**20:.1f} MiB, peak {peak / 2**20:.1f} MiB,"
+    print(f"{form}: {spent_s:.1f} s, {len(body) / 2**20:.1f} MiB, peak {peak / 2**20:.1f} MiB,"
           f" others waited {longest * 1000:.0f} ms at most")  # fmt: skip
     assert made.row_count == LINES
     # A few copies of the file itself pass through (asyncpg sends it whole); of the lines only some at a time do: all
