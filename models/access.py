@@ -78,6 +78,8 @@ class Act(StrEnum):
     RECONCILIATION_RUN = "reconciliation.run"  # compare again, give a file by hand, end a difference
     ADJUSTMENT_ASK = "adjustment.ask"  # ask for an entry that no event explains
     ADJUSTMENT_SIGN = "adjustment.sign"  # the second person, never the one who asked
+    FINANCE_CLOSE = "finance.close"  # a month of a legal entity, for good
+    ENTRY_REVERSE = "entry.reverse"  # ask for a reversal, or decide about a colleague's
 
 
 _ = Role
@@ -125,6 +127,8 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.RECONCILIATION_RUN: frozenset({_.FINANCE}),
     Act.ADJUSTMENT_ASK: frozenset({_.FINANCE}),
     Act.ADJUSTMENT_SIGN: frozenset({_.MANAGER, _.FINANCE}),
+    Act.FINANCE_CLOSE: frozenset({_.FINANCE}),
+    Act.ENTRY_REVERSE: frozenset({_.FINANCE}),
 }
 del _
 

@@ -63,6 +63,7 @@ class EntryKind(StrEnum):
     WECHAT_UNIDENTIFIED = "wechat_unidentified"  # money that only WeChat knew, to suspense; source = difference
     FOREIGN_REFUND = "foreign_refund"  # given back at WeChat's own site, out of suspense; source = difference
     ADJUSTMENT = "adjustment"  # two people say so; source = adjustment
+    REVERSAL = "reversal"  # 红冲: the mirror image of another entry; source = reversal
 
 
 class Entry(Model):

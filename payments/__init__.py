@@ -13,6 +13,7 @@ from payments.callback import receive
 from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bills
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
+from payments.closed_period import close_month_tx, lock_month_tx
 from payments.deposit import ask_deposit_return_tx, deduct_deposit_tx, hold_deposits_tx, withdraw_deposit_return_tx
 from payments.errors import (
     AccountsNotAdjustable,
@@ -27,8 +28,11 @@ from payments.errors import (
     BillsNeedSeparatePayments,
     BillVoided,
     DifferenceNotConfirmed,
+    EntryNotReversible,
     LessIsOwed,
     LinesDoNotAddUp,
+    MonthClosed,
+    MonthNotOver,
     NoSurplus,
     NotEnoughHeld,
     NothingOwed,
@@ -62,6 +66,7 @@ from payments.reconcile_follow import confirm as confirm_difference
 from payments.reconcile_follow import place_tx as place_difference_tx
 from payments.refund import cancel_refund, retry_refund, submit_refund
 from payments.refund_janitor import check_refund, sweep_refunds
+from payments.reversal import ask_reversal_tx, decide_reversal_tx
 from payments.settle import Settled, Settlement, settle
 from payments.statement import keep as keep_statement
 from payments.surplus import keep_surplus_tx, return_surplus_tx
@@ -84,8 +89,11 @@ __all__ = [
     "BillsNeedSeparatePayments",
     "CatchUpReport",
     "DifferenceNotConfirmed",
+    "EntryNotReversible",
     "LessIsOwed",
     "LinesDoNotAddUp",
+    "MonthClosed",
+    "MonthNotOver",
     "NewBill",
     "NewLine",
     "NoSurplus",
@@ -114,17 +122,20 @@ __all__ = [
     "WechatRefused",
     "WechatUnavailable",
     "ask_deposit_return_tx",
+    "ask_reversal_tx",
     "begin_catch_up",
     "cancel_refund",
     "catch_up",
     "check_attempt",
     "check_refund",
     "close",
+    "close_month_tx",
     "close_payment",
     "compare_statement",
     "configure",
     "confirm_difference",
     "decide_adjustment_tx",
+    "decide_reversal_tx",
     "deduct_deposit_tx",
     "forget_keys",
     "hold_deposits_tx",
@@ -134,6 +145,7 @@ __all__ = [
     "keep_statement",
     "keep_surplus_tx",
     "keys_changed_tx",
+    "lock_month_tx",
     "look_at_day",
     "open_payment",
     "pay_all_from_prepaid_tx",

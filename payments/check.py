@@ -9,6 +9,7 @@ from typing import Any
 
 from models.unit_of_work import rows
 from payments.check_held import HELD
+from payments.check_period import PERIODS
 from payments.check_reconciliation import RECONCILIATION_INVARIANTS
 from payments.invariant import Invariant
 
@@ -323,6 +324,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     *HELD,
     *RECONCILIATION_INVARIANTS,
+    *PERIODS,
 )
 
 

@@ -206,11 +206,11 @@ class DifferenceNotConfirmed(Refusal):
 
 
 class SecondPersonNeeded(Refusal):
-    """Who asks for an adjustment cannot sign it."""
+    """Who asks for an adjustment cannot sign it, nor who asks for a reversal."""
 
     status = 409
-    zh = "调整需要另一个人复核，申请人不能自己复核。"
-    en = "An adjustment is signed by a second person, not by the one who asked for it."
+    zh = "需要另一个人复核，申请人不能自己复核。"
+    en = "This is signed by a second person, not by the one who asked for it."
 
 
 class AccountsNotAdjustable(InvalidInput):
@@ -218,3 +218,24 @@ class AccountsNotAdjustable(InvalidInput):
 
     zh = "只能在微信在途、银行存款、手续费、待查款之间调整，且两个科目不能相同。"
     en = "Adjustments move money between wechat_clearing, bank, commission and suspense, between two different ones."
+
+
+class MonthNotOver(Refusal):
+    """A month is closed when it is over in Beijing."""
+
+    zh = "这个月还没有结束，不能结账。"
+    en = "This month is not over yet and cannot be closed."
+
+
+class MonthClosed(Refusal):
+    """This month, or a later one of the legal entity, was closed before. It is never opened again."""
+
+    zh = "这个月已经结账。更正请在未结账的月份红冲。"
+    en = "This month is closed already. Correct it by a reversal in the open one."
+
+
+class EntryNotReversible(Refusal):
+    """The entry was made by a payment, a refund or another machine of money, which also corrects it."""
+
+    zh = "这笔分录由收款、退款等业务自动生成，请通过退款等业务更正，不能直接红冲。"
+    en = "This entry was made by a payment, a refund or the like; correct it there, not by a reversal."

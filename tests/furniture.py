@@ -75,6 +75,7 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "rooms", id=own("room"), **here, building_id=own("building"), unit_id=own("unit"), name="101")
     phone = {"phone_cipher": "x", "phone_index": "x"}
     await insert(owner, "staff", id=own("staff"), **org, username=f"staff{number}")
+    await insert(owner, "staff", id=own("second staff"), **org, username=f"second staff{number}")
     await insert(
         owner, "customers", id=own("customer"), **org, kind="person", registered_by_staff_id=own("staff"), **phone
     )
@@ -192,6 +193,15 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "deposit_deductions", id=own("deduction"), **org, **here, deposit_id=own("deposit"),
                  payment_id=own("payment"), bill_id=own("bill"), amount_fen=1, attachments='["x"]',
                  staff_id=own("staff"))  # fmt: skip
+    await insert(owner, "closed_periods", id=own("closed period"), **org, legal_entity_id=entity,
+                 month=date(2026, 9, 1), closed_by_staff_id=own("staff"), closed_at=NOW)  # fmt: skip
+    await insert(owner, "closed_balances", id=own("closed balance"), **org, **here,
+                 closed_period_id=own("closed period"), kind="received")  # fmt: skip
+    entry = await owner.fetchval("SELECT id FROM entries WHERE source_id = $1", own("paid attempt"))
+    await insert(owner, "reversals", id=own("reversal"), **org, **here, entry_id=entry, state="posted",
+                 asked_by_staff_id=own("staff"), decided_by_staff_id=own("second staff"), decided_at=NOW)  # fmt: skip
+    await insert(owner, "report_files", id=own("report file"), **org, staff_id=own("staff"), format="csv",
+                 state="ready", body=b"x", next_check_at=NOW)  # fmt: skip
     await insert(owner, "receipts", id=own("receipt"), **org, **here, legal_entity_id=entity, customer_id=customer,
                  payer_resident_id=own("resident"), payment_id=own("payment"), year=2026, sequence=1,
                  issued_on=TODAY)  # fmt: skip

@@ -80,7 +80,10 @@ def _value(name: str, annotation: Any, ids: dict[str, str], schema: dict[str, An
 
 
 # They take no id, and change who asks: the second of two requests is answered otherwise for that reason alone.
-ABOUT_ONESELF = {("POST", f"/api/v1/{path}") for path in ("auth/sign-out", "me/close", "exports")}
+ABOUT_ONESELF = {("POST", f"/api/v1/{path}") for path in ("auth/sign-out", "me/close", "exports")} | {
+    ("POST", f"/api/v1/staff/finance/{report}/files")
+    for report in ("collection", "arrears", "income", "balances", "trial-balance", "cashiers", "journal")
+}
 
 
 async def ask(person: Person, one: Route, ids: dict[str, str]) -> httpx.Response:

@@ -122,6 +122,12 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "catch_up_days_check2": ("catch_up_days", "catch-up day", ["missing_count = 2", "missing_count = -1"]),
     "catch_up_days_state_check": ("catch_up_days", "catch-up day", ["state = 'lost'"]),
     "catch_ups_check": ("catch_ups", "catch-up", ["finished_at = begun_at - interval '1 second'"]),
+    "closed_balances_sums_check": ("closed_balances", "closed balance", ["debit_fen = -1", "credit_fen = -1"]),
+    "closed_periods_month_check": ("closed_periods", "closed period", ["month = '2026-09-02'"]),
+    "closed_periods_over_check": (
+        "closed_periods", "closed period", ["month = '2026-11-01'", "closed_at = '2026-09-30T15:59:59Z'"],
+    ),
+    "closed_periods_sums_check": ("closed_periods", "closed period", ["entry_count = -1", "amount_fen = -1"]),
     "communities_payment_minutes_check": ("communities", "community", ["payment_minutes = 1", "payment_minutes = 111"]),
     "customers_check": ("customers", "customer", ["phone_index = NULL", "phone_cipher = NULL"]),
     "consents_channel_check": ("consents", "consent", ["channel = 'app'", "staff_id = NULL"]),
@@ -256,6 +262,16 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
          "cancelled_at = now(), cancel_reason = 'x'"],
     ),
     "refunds_state_check": ("refunds", "refund", ["state = 'lost'", "state = ''"]),
+    "report_files_due_check": ("report_files", "report file", ["next_check_at = NULL", "state = 'expired'"]),
+    "report_files_problem_check": ("report_files", "report file", ["problem = 'x'", "state = 'failed'"]),
+    "report_files_ready_check": ("report_files", "report file", ["body = NULL", "state = 'queued'"]),
+    "report_files_rows_check": ("report_files", "report file", ["rows_done = -1"]),
+    "reversals_decided_check": (
+        "reversals", "reversal", ["decided_at = NULL", "decided_by_staff_id = NULL", "state = 'asked'"],
+    ),
+    "reversals_reason_check": ("reversals", "reversal", ["reason = ''"]),
+    "reversals_second_person_check": ("reversals", "reversal", ["decided_by_staff_id = asked_by_staff_id"]),
+    "reversals_state_check": ("reversals", "reversal", ["state = 'lost'"]),
     "residents_closed_check": ("residents", "resident", ["closed_at = now()"]),
     "reveals_reason_check": ("reveals", "reveal", ["reason = ''"]),
     "reveals_target_check": (
@@ -407,6 +423,7 @@ UNIQUE = {
     "refund_attempts_one_live": ("refund_id", "((state)::text <> 'closed'::text)"),
     "refunds_one_of_surplus": (
         "payment_id", "(((kind)::text = 'surplus'::text) AND ((state)::text <> 'cancelled'::text))"),
+    "reversals_one_of_an_entry": ("entry_id", "((state)::text <> 'declined'::text)"),
     "rooms_name": ("community_id, name", ""),
     "second_factors_staff_id_key": ("staff_id", ""),
     "sessions_token_hash_key": ("token_hash", ""),
@@ -419,6 +436,8 @@ UNIQUE = {
     "uid_bill_import_communi_aea6d2": ("community_id, file_sha256", ""),
     "uid_bill_lines_bill_id_703525": ("bill_id, position", ""),
     "uid_catch_up_da_catch_u_616ba6": ("catch_up_id, merchant_account_id, bill_on", ""),
+    "uid_closed_bala_closed__8537a3": ("closed_period_id, community_id, kind", ""),
+    "uid_closed_peri_legal_e_6c7f96": ("legal_entity_id, month", ""),
     "uid_discrepanci_kind_7c2f7e": ("kind, source_id", ""),
     "uid_entries_kind_a44369": ("kind, source_id, leg", ""),
     "uid_fee_items_communi_354474": ("community_id, name", ""),
@@ -559,7 +578,8 @@ async def test_no_foreign_key_lets_a_row_point_into_another_community_or_at_noth
                 tried += 1
             some = await furnished.fetchval(f"SELECT r.ctid::text FROM {key['table']} r WHERE {mine} LIMIT 1")
             assert some, f"no row tries {key['name']}"
-            attempts = [(one["mine"], one["theirs"]) for one in beyond] + [(some, uid(9, "nothing"))]
+            nothing = -1 if key["target"] == "entries" else uid(9, "nothing")  # its ids are numbers
+            attempts = [(one["mine"], one["theirs"]) for one in beyond] + [(some, nothing)]
             tried += len(beyond)
             transaction = furnished.transaction()
             await transaction.start()
@@ -633,6 +653,8 @@ RESTRICT = asyncpg.RestrictViolationError
         "reveals",
         "seals",
         "statement_parts",
+        "closed_periods",
+        "closed_balances",
     ],
 )
 async def test_what_was_written_stays_for_the_owner_too(room_to_break: asyncpg.Connection, table: str) -> None:
@@ -835,6 +857,7 @@ APPEND_ONLY = {
     "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals",
     "deposit_deductions",
     "statement_parts",
+    "closed_periods", "closed_balances",
 }  # fmt: skip
 MAY_DELETE = {
     "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors",
@@ -880,7 +903,7 @@ async def test_the_application_owns_nothing_and_is_nobody(furnished: asyncpg.Con
 
 async def test_the_application_is_connected_as_that_role_and_refused(database: Database) -> None:
     assert await rows("SELECT current_user::text AS role") == [{"role": "linli_app"}]
-    of_company = {"policies", "consents", "reveals"}
+    of_company = {"policies", "consents", "reveals", "closed_periods"}
     walls = {table: "organization_id" if table in of_company else "community_id" for table in APPEND_ONLY}
     walls |= {"seals": "scope", "statement_parts": "number"}
     attempts = [f"UPDATE {table} SET {wall} = {wall}" for table, wall in walls.items()]
