@@ -12,7 +12,7 @@ _INDEX = [
 
 
 class Migration(migrations.Migration):
-    dependencies = [("linli", "0014_reconciliation")]
+    dependencies = [("linli", "0015_finance")]
 
     initial = False
     atomic = False
