@@ -75,7 +75,7 @@ class Payment(Row):
     surplus_fate = fields.CharEnumField(SurplusFate, max_length=32, null=True)  # null: not decided, or no surplus
     surplus_of_payment_id = fields.UUIDField(null=True)  # paid from the surplus of that payment (channel surplus)
     reserved_fen = fields.BigIntField(default=0, db_default=0)  # of refunds that are approved and not decided
-    refunded_fen = fields.BigIntField(default=0, db_default=0)  # of refunds that WeChat confirmed
+    refunded_fen = fields.BigIntField(default=0, db_default=0)  # of refunds that are surely with the payer
     paid_at = fields.DatetimeField(null=True)  # the channel's time
     closed_at = fields.DatetimeField(null=True)
     close_reason = fields.CharEnumField(CloseReason, max_length=32, null=True)
@@ -83,6 +83,11 @@ class Payment(Row):
     class Meta:
         table = "payments"
         indexes = (("community_id", "created_at", "id"), ("customer_id",))
+
+    @property
+    def through_wechat(self) -> bool:
+        """Whether WeChat took the money, and so can give it back by the way it came."""
+        return self.channel.startswith("wechat_")
 
     @classmethod
     def visible_to(cls, actor: Actor) -> QuerySet["Payment"]:

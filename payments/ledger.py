@@ -62,3 +62,15 @@ async def account_tx(
             return account_id
         # Somebody else made it between our look and our insert; the second look sees it.
     raise AssertionError("an account that conflicts must exist")
+
+
+async def balance_tx(account_id: UUID) -> int:
+    """What a liability holds, in fen: credits less debits. The account stays locked until the end of the transaction:
+    whoever takes from it asks here first."""
+    await row("SELECT id FROM accounts WHERE id = $1 FOR UPDATE", account_id)
+    found = await row(
+        "SELECT ((SELECT COALESCE(sum(amount_fen), 0) FROM entries WHERE credit_account_id = $1)"
+        " - (SELECT COALESCE(sum(amount_fen), 0) FROM entries WHERE debit_account_id = $1))::bigint AS fen",
+        account_id,
+    )
+    return int(found["fen"]) if found else 0

@@ -26,7 +26,7 @@ from models.payment import (
     PaymentState,
     SurplusFate,
 )
-from models.refund import Refund, RefundKind
+from models.refund import Refund
 from payments.bill import NewBill, NewLine, issue_bill_tx
 from payments.errors import (
     BillAlreadyPaid,
@@ -37,7 +37,7 @@ from payments.errors import (
     SurplusDecided,
 )
 from payments.gateways.base import PaidFact
-from payments.refund import approve_refund_tx
+from payments.refund import return_all_tx
 from payments.settle import Settled, settle_tx
 
 KEPT_TITLE = "溢收款转预存"
@@ -57,7 +57,7 @@ async def return_surplus_tx(actor: Actor, case: Discrepancy, reason: str) -> Ref
     The caller calls ``submit_refund`` after the commit. Refuses with NoSurplus and SurplusDecided.
     """
     payment = await _decide_tx(case, SurplusFate.RETURNED)
-    return await approve_refund_tx(actor, payment, RefundKind.SURPLUS, payment.surplus_fen, reason)
+    return await return_all_tx(actor, payment, payment.surplus_fen, reason)
 
 
 async def keep_surplus_tx(actor: Actor, case: Discrepancy, bill_ids: Sequence[UUID]) -> Payment:
@@ -110,7 +110,7 @@ async def _portions_tx(source: Payment, bill_ids: Sequence[UUID]) -> list[_Porti
         raise PaymentInProgress(retry_after_s=60)
     portions, left_fen = [], source.surplus_fen
     for bill in sorted(bills, key=lambda bill: (bill.accrued_on, bill.due_on, bill.id)):
-        portion_fen = min(left_fen, bill.amount_fen - bill.paid_fen)
+        portion_fen = min(left_fen, bill.owed_fen)
         if portion_fen:
             portions.append(_Portion(bill, portion_fen))
             left_fen -= portion_fen
@@ -122,7 +122,7 @@ def _refuse_unfit(source: Payment, bill: Bill) -> None:
         raise NotFound()
     if (bill.customer_id, bill.legal_entity_id) != (source.customer_id, source.legal_entity_id):
         raise BillOfAnother(bill_title=bill.title, bill_id=str(bill.id))
-    if bill.state is BillState.VOID:
+    if bill.state in (BillState.VOID, BillState.CREDITED):
         raise BillVoided(bill_title=bill.title, bill_id=str(bill.id))
     if bill.state not in PAYABLE:
         raise BillAlreadyPaid(bill_title=bill.title, bill_id=str(bill.id))

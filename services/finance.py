@@ -46,11 +46,13 @@ GROUP BY 1, 2, 3 ORDER BY 2, 3
 """
 _OWED = """
 SELECT count(*) FILTER (WHERE state IN ('open', 'part_paid')) AS open_bills,
-       COALESCE(sum(amount_fen) FILTER (WHERE state <> 'draft' AND state <> 'void'), 0)::bigint AS billed_fen,
+       COALESCE(sum(amount_fen - credited_fen) FILTER (WHERE state <> 'draft' AND state <> 'void'), 0)::bigint
+           AS billed_fen,
        COALESCE(sum(paid_fen), 0)::bigint AS paid_fen,
-       COALESCE(sum(amount_fen - paid_fen) FILTER (WHERE state IN ('open', 'part_paid')), 0)::bigint AS owed_fen,
-       COALESCE(sum(amount_fen - paid_fen) FILTER (WHERE state IN ('open', 'part_paid') AND due_on < $2), 0)::bigint
-           AS overdue_fen
+       COALESCE(sum(amount_fen - credited_fen - paid_fen) FILTER (WHERE state IN ('open', 'part_paid')), 0)::bigint
+           AS owed_fen,
+       COALESCE(sum(amount_fen - credited_fen - paid_fen)
+           FILTER (WHERE state IN ('open', 'part_paid') AND due_on < $2), 0)::bigint AS overdue_fen
 FROM bills WHERE community_id = $1
 """
 
