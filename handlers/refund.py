@@ -259,7 +259,7 @@ async def paid_lines(call: Call) -> PaidLinesOut:
 @route("POST", "/api/v1/staff/payments/{payment_id}/refunds", who=Who.STAFF, tag=TAG, summary="申请退款",
        body=AskRefundIn, status=201, response=RefundOut, replay=replay_refund, makes="refund",
        refusals=(NotFound, NotPermitted, payments.PaymentNotPaid, payments.RefundTooLarge, payments.RefundKindsDiffer,
-                 payments.RefundNotThroughWechat))  # fmt: skip
+                 payments.NotThroughWechat))  # fmt: skip
 async def ask_refund(call: Call) -> RefundOut:
     """Moves nothing: somebody approves it first."""
     body = call.body
@@ -270,7 +270,7 @@ async def ask_refund(call: Call) -> RefundOut:
 @route("POST", "/api/v1/staff/refunds/{refund_id}/approve", who=Who.STAFF, tag=TAG, summary="批准退款",
        response=RefundOut, replay=replay_refund, makes="refund",
        refusals=(NotPermitted, MoveNotAllowed, payments.SecondPersonNeeded, payments.RefundTooLarge,
-                 payments.BalanceTooSmall))  # fmt: skip
+                 payments.NotEnoughHeld))  # fmt: skip
 async def approve_refund(call: Call) -> RefundOut:
     """Reserves the amount and sends it to WeChat, or has it wait to be paid out. Above the legal entity's limit it
     takes another person than the one who asked."""
@@ -311,7 +311,7 @@ async def pay_out_refund(call: Call) -> RefundOut:
        replay=replay_refund, makes="refund",
        refusals=(NotFound, NotPermitted, payments.NoForeignRefund, payments.ForeignRefundRecorded,
                  payments.RefundNotConfirmed, payments.ForeignRefundUnmatched, payments.PaymentNotPaid,
-                 payments.RefundTooLarge, payments.RefundKindsDiffer, payments.BalanceTooSmall,
+                 payments.RefundTooLarge, payments.RefundKindsDiffer, payments.NotEnoughHeld,
                  payments.SurplusDecided, payments.WechatUnavailable))  # fmt: skip
 async def record_foreign_refund(call: Call) -> RefundOut:
     """WeChat is asked first; what it confirms is entered like a refund of ours, once."""

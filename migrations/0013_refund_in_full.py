@@ -15,8 +15,6 @@ ALTER TABLE allocations
     DROP CONSTRAINT allocations_amount_fen_check,
     ADD CONSTRAINT allocations_sign CHECK (CASE WHEN refund_id IS NULL THEN amount_fen > 0 ELSE amount_fen < 0 END),
     ADD CONSTRAINT allocations_refund_fkey FOREIGN KEY (payment_id, refund_id) REFERENCES refunds (payment_id, id);
-CREATE UNIQUE INDEX allocations_paid ON allocations (payment_id, bill_line_id) WHERE refund_id IS NULL;
-CREATE UNIQUE INDEX allocations_given_back ON allocations (refund_id, bill_line_id) WHERE refund_id IS NOT NULL;
 
 CREATE FUNCTION linli_given_back_was_paid() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -45,9 +43,6 @@ ALTER TABLE bills
         WHEN 'void' THEN paid_fen = 0
         ELSE paid_fen = 0 AND credited_fen = 0 END),
     ADD CONSTRAINT bills_state_check CHECK (state IN ('draft', 'open', 'part_paid', 'paid', 'void', 'credited'));
-DROP INDEX bills_one_live;
-CREATE UNIQUE INDEX bills_one_live ON bills (community_id, subject_kind, subject_id, purpose)
-    WHERE state NOT IN ('void', 'credited');
 DROP TRIGGER final ON bills;
 CREATE TRIGGER final BEFORE UPDATE ON bills FOR EACH ROW
     WHEN (OLD.state IN ('void', 'credited') AND NEW.state <> OLD.state) EXECUTE FUNCTION linli_state_is_final();
@@ -185,7 +180,7 @@ GRANT USAGE ON SEQUENCE credit_notes_id_seq TO linli_app;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("linli", "0010_wechat_pay_key_dates")]
+    dependencies = [("linli", "0011_paid_at_once")]
 
     initial = False
 
@@ -236,20 +231,6 @@ class Migration(migrations.Migration):
                 "table_description": "Of which bill line a refund takes how much, and what becomes of the bill. Append-only. Unique: (refund, line).",
             },
             bases=["Row"],
-        ),
-        ops.RemoveConstraint(
-            model_name="Allocation",
-            name=None,
-            fields=["payment_id", "bill_line_id"],
-        ),
-        ops.AlterModelOptions(
-            name="Allocation",
-            options={
-                "table": "allocations",
-                "app": "linli",
-                "pk_attr": "id",
-                "table_description": "Which fen of a payment went to which bill line, and, negative, which a refund took back from it. Append-only.",
-            },
         ),
         ops.AddField(
             model_name="Allocation",

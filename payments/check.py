@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from models.unit_of_work import rows
+from payments.check_held import HELD
 from payments.check_refund import REFUND_INVARIANTS
 from payments.invariant import Invariant
 
@@ -21,7 +22,7 @@ class Violation:
     found: dict[str, Any]
 
 
-INVARIANTS = (
+INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "L1",
         "What is posted for an attempt is what WeChat says it received, and nothing is posted for an undecided one.",
@@ -34,16 +35,19 @@ INVARIANTS = (
     ),
     Invariant(
         "L2",
-        "Every entry of a payment debits the WeChat clearing account of the merchant account that received it; where "
-        "a kept surplus pays, the surplus of the debtor.",
+        "Every entry of a payment debits the account of its channel: the WeChat clearing account of the merchant "
+        "account that received it, cash of who took it, POS clearing, the bank, or what is held for the debtor.",
         """
         SELECT e.id, e.amount_fen AS difference FROM entries e
         LEFT JOIN payment_attempts a ON a.id = e.source_id
         LEFT JOIN payments p ON p.id = a.payment_id
         LEFT JOIN accounts d ON d.id = e.debit_account_id
         WHERE e.kind IN ('payment', 'surplus', 'suspense') AND (d.kind, d.holder_id) IS DISTINCT FROM
-            CASE p.channel WHEN 'surplus' THEN ROW('surplus'::varchar, p.customer_id)
-                           ELSE ROW('wechat_clearing'::varchar, a.merchant_account_id) END""",
+            CASE WHEN p.channel IN ('surplus', 'prepaid', 'deposit') THEN ROW(p.channel, p.customer_id)
+                 WHEN p.channel = 'cash' THEN ROW('cash_on_hand'::varchar, d.holder_id)
+                 WHEN p.channel = 'pos' THEN ROW('pos_clearing'::varchar, NULL::uuid)
+                 WHEN p.channel = 'bank_transfer' THEN ROW('bank'::varchar, NULL::uuid)
+                 ELSE ROW('wechat_clearing'::varchar, a.merchant_account_id) END""",
     ),
     Invariant(
         "L3",
@@ -322,6 +326,7 @@ INVARIANTS = (
         LEFT JOIN messages m ON m.source_id = r.id AND m.kind = 'refunded'
         WHERE e.posted_at < now() - interval '5 minutes' AND m.id IS NULL""",
     ),
+    *HELD,
     *REFUND_INVARIANTS,
 )
 

@@ -91,6 +91,38 @@ class BillOfAnother(Refusal):
     en = "The bill is owed by another customer or to another legal entity than the surplus."
 
 
+class BillIsNoCharge(Refusal):
+    """What the debtor has here already pays charges only: not a top-up of itself, nor another deposit."""
+
+    status = 409
+    zh = "账单“{bill_title}”是预存款或押金，不能用已有余额支付。"
+    en = "The bill is a top-up or a deposit; it cannot be paid with money that is held here."
+
+
+class LessIsOwed(Refusal):
+    """``owed_fen`` is what the bill can still take."""
+
+    status = 409
+    zh = "账单“{bill_title}”的待缴金额已变化，请刷新后重试。"
+    en = "Less is owed on the bill than was chosen to be paid."
+
+
+class NotEnoughHeld(Refusal):
+    """What is held for the debtor does not reach; ``held_fen`` is what there is."""
+
+    status = 409
+    zh = "余额不足：现有{yuan}元。"
+    en = "Not enough is held: CNY {yuan}."
+
+
+class NotThroughWechat(Refusal):
+    """The money did not come through WeChat, so WeChat cannot give it back."""
+
+    status = 409
+    zh = "这笔钱不是通过微信支付收的，不能原路退回微信，请选择转账或现金退款。"
+    en = "The money did not come through WeChat; refund it by bank transfer or in cash."
+
+
 class RefundJustSent(Refusal):
     """The refund was sent to WeChat a moment ago: whether WeChat knows it cannot be told yet."""
 
@@ -132,26 +164,12 @@ class RefundKindsDiffer(Refusal):
     en = "Charges, prepaid balance and deposits are refunded separately."
 
 
-class BalanceTooSmall(Refusal):
-    """What was topped up or deposited has paid other bills since; ``held_fen`` is left."""
-
-    status = 409
-    zh = "预存款或押金的余额不足，不能退这么多。"
-    en = "The balance does not hold that much any more."
-
-
 class SecondPersonNeeded(Refusal):
     """``limit_fen`` is how much one person may ask for and approve alone, of one payment."""
 
     status = 409
     zh = "超过{limit_yuan}元的退款须由申请人以外的人审批。"
     en = "A refund above CNY {limit_yuan} is approved by another person than the one who asked."
-
-
-class RefundNotThroughWechat(Refusal):
-    status = 409
-    zh = "这笔款不是经微信收取的，请选择转账或现金退款。"
-    en = "The money did not come through WeChat; refund it by bank transfer or in cash."
 
 
 class RefundNotByHand(Refusal):

@@ -1,4 +1,4 @@
-"""What an invariant is; they stand in ``check.py`` and the files beside it."""
+"""What a numbered truth about the money is; ``payments/check.py`` lists them."""
 
 from dataclasses import dataclass
 

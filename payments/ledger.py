@@ -18,8 +18,14 @@ CREDITED = {
 DEBITED = {
     Channel.WECHAT_JSAPI: (AccountKind.WECHAT_CLEARING, "merchant_account_id"),
     Channel.SURPLUS: (AccountKind.SURPLUS, "customer_id"),
+    Channel.CASH: (AccountKind.CASH_ON_HAND, "holder_id"),
+    Channel.POS: (AccountKind.POS_CLEARING, "holder_id"),
+    Channel.BANK_TRANSFER: (AccountKind.BANK, "holder_id"),
+    Channel.PREPAID: (AccountKind.PREPAID, "customer_id"),
+    Channel.DEPOSIT: (AccountKind.DEPOSIT, "customer_id"),
 }
-"""Where the money of a payment comes from, by its channel: the account, and which id of the payment holds it."""
+"""Where the money of a payment comes from, by its channel: the account, and which id of the payment holds it.
+``holder_id`` is that of the tender (``payments/at_once.py``)."""
 
 HELD_FOR_CUSTOMER = frozenset({AccountKind.PREPAID, AccountKind.DEPOSIT, AccountKind.SURPLUS})
 """Liabilities: their holder is the debtor. ``received`` has no holder, clearing and suspense a merchant account."""
@@ -62,15 +68,3 @@ async def account_tx(
             return account_id
         # Somebody else made it between our look and our insert; the second look sees it.
     raise AssertionError("an account that conflicts must exist")
-
-
-async def balance_tx(account_id: UUID) -> int:
-    """What a liability holds, in fen: credits less debits. The account stays locked until the end of the transaction:
-    whoever takes from it asks here first."""
-    await row("SELECT id FROM accounts WHERE id = $1 FOR UPDATE", account_id)
-    found = await row(
-        "SELECT ((SELECT COALESCE(sum(amount_fen), 0) FROM entries WHERE credit_account_id = $1)"
-        " - (SELECT COALESCE(sum(amount_fen), 0) FROM entries WHERE debit_account_id = $1))::bigint AS fen",
-        account_id,
-    )
-    return int(found["fen"]) if found else 0

@@ -100,8 +100,9 @@ async def reserve_tx(payment: Payment, refund: Refund, now: datetime) -> None:
 
 
 async def new_attempt_tx(refund: Refund) -> RefundAttempt:
+    """A number of its own, with the exact body to send, that waits to be sent."""
     paid = await PaymentAttempt.get(payment_id=refund.payment_id, state=AttemptState.PAID)
-    assert paid.transaction_id and paid.received_fen, "a paid attempt has what WeChat calls it"
+    assert paid.transaction_id and paid.received_fen and paid.mode, "a paid attempt has what WeChat calls it"
     assert refund.merchant_account_id is not None, "WeChat gives back through the account that took the money"
     out_refund_no = f"R{clock.today():%Y%m%d}{new_code(18)}"
     return await RefundAttempt.create(

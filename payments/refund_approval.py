@@ -18,7 +18,7 @@ from models.payment import Payment, PaymentState
 from models.pool import DatabaseBusy
 from models.refund import REFUND_MACHINE, BillFate, Refund, RefundKind, RefundMethod, RefundState
 from models.unit_of_work import unit_of_work
-from payments.errors import PaymentNotPaid, RefundAskedAlready, RefundNotThroughWechat, SecondPersonNeeded
+from payments.errors import NotThroughWechat, PaymentNotPaid, RefundAskedAlready, SecondPersonNeeded
 from payments.refund import default_method, lock_newest_tx, record_refund_tx, reserve_tx, submit_refund
 from payments.refund_ledger import refuse_more_than_held_tx
 from payments.refund_lines import RefundPart, chosen_lines, paid_lines, refuse_more_than_left_tx, write_lines_tx
@@ -40,7 +40,7 @@ async def ask_refund_tx(actor: Actor, payment_id: UUID, wish: RefundWish) -> Ref
     """Ask that money of a payment goes back; the refund, asked for. Nothing is reserved by it.
 
     Refuses with PaymentNotPaid, RefundTooLarge (also for bills that the payment did not pay), RefundKindsDiffer,
-    RefundNotThroughWechat, and, where a resident asks, RefundAskedAlready.
+    NotThroughWechat, and, where a resident asks, RefundAskedAlready.
     """
     payment = await Payment.select_for_update().get(id=payment_id)
     if payment.state is not PaymentState.PAID:
@@ -50,7 +50,7 @@ async def ask_refund_tx(actor: Actor, payment_id: UUID, wish: RefundWish) -> Ref
     kind, taken = chosen_lines(await paid_lines(payment.id), wish.parts)
     method = wish.method or default_method(payment)
     if method is RefundMethod.WECHAT_ORIGINAL and not payment.through_wechat:
-        raise RefundNotThroughWechat()
+        raise NotThroughWechat()
     refund = await Refund.create(
         organization_id=payment.organization_id,
         community_id=payment.community_id,
@@ -76,7 +76,7 @@ async def approve_refund(actor: Actor, refund_id: UUID) -> None:
     """Approve a refund that was asked for, and send it to WeChat where WeChat gives it back.
 
     Afterwards its amount is reserved and has left its account. Refuses with MoveNotAllowed unless it is asked for,
-    SecondPersonNeeded, RefundTooLarge when others were quicker, and BalanceTooSmall.
+    SecondPersonNeeded, RefundTooLarge when others were quicker, and NotEnoughHeld.
     """
     await _commit_approval(actor, refund_id)
     try:

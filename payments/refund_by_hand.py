@@ -17,6 +17,7 @@ from models.payment import Payment
 from models.refund import (
     BY_HAND,
     REFUND_MACHINE,
+    UNDER_WAY,
     Refund,
     RefundAttempt,
     RefundAttemptState,
@@ -73,14 +74,14 @@ async def _commit_change(
     actor: Actor, refund_id: UUID, method: RefundMethod, seen: RefundAttempt | None, *, given_up: bool
 ) -> None:
     _payment, refund, attempt = await lock_newest_tx(refund_id)
-    if refund.state not in _MAY_CHANGE or method not in BY_HAND:
-        raise MoveNotAllowed(noun="refund", before=str(refund.state), after=str(method))
-    if attempt is not None:
+    if attempt is not None and refund.state in UNDER_WAY:
         spent = (RefundAttemptState.CREATED, RefundAttemptState.CLOSED)
         if attempt.state not in (*spent, RefundAttemptState.ABNORMAL) or (attempt.state not in spent and not given_up):
             raise RefundAtWechat()
         refuse_old_look(attempt, seen)
-        await close_attempt_tx(attempt)
+    if refund.state not in _MAY_CHANGE or method not in BY_HAND:
+        raise MoveNotAllowed(noun="refund", before=str(refund.state), after=str(method))
+    await close_attempt_tx(attempt)
     before = refund.method
     if refund.state is RefundState.FAILED:
         REFUND_MACHINE.enter(refund, RefundState.APPROVED)

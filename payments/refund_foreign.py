@@ -90,7 +90,7 @@ async def record_confirmed_refund(
     ``parts`` says which bill lines its money was taken from; None is the payment's surplus. WeChat is asked under the
     number that it told. Afterwards entries, allocations, bills and receipt are as after a refund of ours, and the case
     is resolved. Refuses with NoForeignRefund, ForeignRefundRecorded, RefundNotConfirmed, WechatUnavailable,
-    ForeignRefundUnmatched, PaymentNotPaid, RefundTooLarge, RefundKindsDiffer, BalanceTooSmall, SurplusDecided.
+    ForeignRefundUnmatched, PaymentNotPaid, RefundTooLarge, RefundKindsDiffer, NotEnoughHeld, SurplusDecided.
     """
     case = await Discrepancy.get(id=case_id)
     if case.kind is not DiscrepancyKind.FOREIGN_REFUND or case.payment_id is None:
@@ -102,7 +102,7 @@ async def record_confirmed_refund(
 async def _confirmed(case: Discrepancy) -> RefundFact:
     """What WeChat says of it now; only a success of this very order counts."""
     paid = await PaymentAttempt.get_or_none(payment_id=case.payment_id, state=AttemptState.PAID)
-    if paid is None:
+    if paid is None or paid.merchant_account_id is None:
         raise PaymentNotPaid()
     gateway = await gateway_of(paid.merchant_account_id, tries=1)
     try:

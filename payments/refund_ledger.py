@@ -4,10 +4,12 @@ from datetime import datetime
 from uuid import UUID
 
 from kit import clock
+from kit.money import format_yuan
 from models.ledger import AccountKind, Entry, EntryKind
 from models.refund import Refund, RefundKind, RefundMethod
-from payments.errors import BalanceTooSmall
-from payments.ledger import HELD_FOR_CUSTOMER, account_tx, balance_tx
+from payments.errors import NotEnoughHeld
+from payments.held import held_tx
+from payments.ledger import HELD_FOR_CUSTOMER, account_tx
 
 _GIVEN_BACK_FROM = {
     RefundKind.SURPLUS: AccountKind.SURPLUS,
@@ -59,12 +61,13 @@ async def post_refund_tx(
 
 
 async def refuse_more_than_held_tx(refund: Refund) -> None:
-    """Refuse with BalanceTooSmall when the debtor's prepaid or deposit account holds less than the refund: it has paid
+    """Refuse with NotEnoughHeld when the debtor's prepaid or deposit account holds less than the refund: it has paid
     other bills since. The account stays locked, so that nothing else is taken from it meanwhile."""
     if refund.kind in (RefundKind.PREPAID, RefundKind.DEPOSIT):
-        held_fen = await balance_tx(await _given_back_from_tx(refund))
+        kind = _GIVEN_BACK_FROM[refund.kind]
+        held_fen = await held_tx(kind, refund.legal_entity_id, refund.community_id, refund.customer_id)
         if held_fen < refund.amount_fen:
-            raise BalanceTooSmall(held_fen=held_fen)
+            raise NotEnoughHeld(yuan=format_yuan(held_fen), held_fen=held_fen)
 
 
 async def _given_back_from_tx(refund: Refund) -> UUID:

@@ -80,7 +80,7 @@ async def paid_lines(actor: Actor, payment_id: UUID) -> Sequence[payments.PaidLi
 
 async def ask_refund(actor: Actor, payment_id: UUID, wish: payments.RefundWish) -> RefundView:
     """Ask that money of a payment goes back; somebody approves it. Refuses NotFound, NotPermitted, and as the money
-    island does: PaymentNotPaid, RefundTooLarge, RefundKindsDiffer, RefundNotThroughWechat."""
+    island does: PaymentNotPaid, RefundTooLarge, RefundKindsDiffer, NotThroughWechat."""
     payment = await get_visible(Payment.visible_to(actor), payment_id)
     require(actor, Act.REFUND_ASK, community_id=payment.community_id)
     refund = await unit_of_work(payments.ask_refund_tx)(actor, payment.id, wish)
@@ -113,7 +113,7 @@ def shown_to_payers(query: QuerySet[Refund]) -> QuerySet[Refund]:
 
 async def approve_refund(actor: Actor, refund_id: UUID) -> RefundView:
     """Approve a refund that was asked for; it goes to WeChat, or waits to be paid out by hand. Refuses NotFound,
-    NotPermitted, and as the money island does: MoveNotAllowed, SecondPersonNeeded, RefundTooLarge, BalanceTooSmall."""
+    NotPermitted, and as the money island does: MoveNotAllowed, SecondPersonNeeded, RefundTooLarge, NotEnoughHeld."""
     refund = await get_visible(Refund.visible_to(actor), refund_id)
     require(actor, Act.REFUND_APPROVE, community_id=refund.community_id)
     await payments.approve_refund(actor, refund.id)
