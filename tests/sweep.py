@@ -114,6 +114,7 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
         "resident_id": "residents",
         "policy_id": "policies",
         "export_id": "exports",
+        "entity_id": "legal_entities",
     }
     for name, table in tables.items():
         found = await owner.fetchval(f"SELECT id::text FROM {table} ORDER BY id LIMIT 1")
@@ -124,7 +125,8 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
     surplus = await paid_for_nothing(home, finance, sandbox, drain, [str(bill.id)])
     await sandbox.fault("refund_outcome", outcome="PROCESSING", times=1)  # nothing moves by itself under the sweep
     refund = (await surplus.send_back()).json()
-    return ids | {"discrepancy_id": surplus.case_id, "refund_id": refund["id"]}
+    line = await owner.fetchval("SELECT id::text FROM bill_lines WHERE bill_id = $1", ids["bill_id"])
+    return ids | {"discrepancy_id": surplus.case_id, "refund_id": refund["id"], "bill_line_id": line}
 
 
 def named_ids(one: Route) -> set[str]:
