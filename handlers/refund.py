@@ -270,7 +270,7 @@ async def ask_refund(call: Call) -> RefundOut:
 @route("POST", "/api/v1/staff/refunds/{refund_id}/approve", who=Who.STAFF, tag=TAG, summary="批准退款",
        response=RefundOut, replay=replay_refund, makes="refund",
        refusals=(NotPermitted, MoveNotAllowed, payments.SecondPersonNeeded, payments.RefundTooLarge,
-                 payments.NotEnoughHeld))  # fmt: skip
+                 payments.NotEnoughHeld, payments.DepositReturnNotAsked))  # fmt: skip
 async def approve_refund(call: Call) -> RefundOut:
     """Reserves the amount and sends it to WeChat, or has it wait to be paid out. Above the legal entity's limit it
     takes another person than the one who asked."""
@@ -312,7 +312,7 @@ async def pay_out_refund(call: Call) -> RefundOut:
        refusals=(NotFound, NotPermitted, payments.NoForeignRefund, payments.ForeignRefundRecorded,
                  payments.RefundNotConfirmed, payments.ForeignRefundUnmatched, payments.PaymentNotPaid,
                  payments.RefundTooLarge, payments.RefundKindsDiffer, payments.NotEnoughHeld,
-                 payments.SurplusDecided, payments.WechatUnavailable))  # fmt: skip
+                 payments.DepositReturnNotAsked, payments.SurplusDecided, payments.WechatUnavailable))  # fmt: skip
 async def record_foreign_refund(call: Call) -> RefundOut:
     """WeChat is asked first; what it confirms is entered like a refund of ours, once."""
     parts = None if call.body.parts is None else _parts(call.body.parts)

@@ -14,6 +14,7 @@ from jobs import (  # noqa: F401
     merchant_account,
     message,
     payment,
+    prepaid,
     receipt,
     refund,
     seal,

@@ -6,6 +6,7 @@ from tortoise.migrations import operations as ops
 from kit.clock import now
 from kit.ids import new_id
 from models.bill import BillState
+from models.deposit import DepositState
 from models.refund import BillFate, RefundKind, RefundMethod, RefundState
 
 _GUARDS = """
@@ -167,6 +168,22 @@ CREATE CONSTRAINT TRIGGER lines_hold AFTER INSERT OR UPDATE ON refunds DEFERRABL
     FOR EACH ROW EXECUTE FUNCTION linli_refund_lines_hold();
 CREATE CONSTRAINT TRIGGER lines_hold AFTER INSERT ON refund_lines DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION linli_refund_lines_hold();
+
+ALTER TABLE deposits
+    DROP CONSTRAINT deposits_deducted_check,
+    DROP CONSTRAINT deposits_return_check,
+    ADD CONSTRAINT deposits_deducted_check CHECK (CASE state
+        WHEN 'held' THEN deducted_fen = 0
+        WHEN 'part_deducted' THEN deducted_fen > 0 AND deducted_fen < amount_fen
+        WHEN 'spent' THEN deducted_fen = amount_fen
+        WHEN 'return_asked' THEN deducted_fen >= 0 AND deducted_fen < amount_fen
+        WHEN 'returned' THEN deducted_fen >= 0 AND deducted_fen < amount_fen
+        ELSE false END),
+    ADD CONSTRAINT deposits_return_check CHECK ((state IN ('return_asked', 'returned')) =
+        (num_nonnulls(return_asked_at, return_asked_by_staff_id, return_reason) = 3)
+        AND num_nonnulls(return_asked_at, return_asked_by_staff_id, return_reason) IN (0, 3));
+CREATE TRIGGER final BEFORE UPDATE ON deposits FOR EACH ROW
+    WHEN (OLD.state = 'returned' AND NEW.state <> OLD.state) EXECUTE FUNCTION linli_state_is_final();
 
 ALTER TABLE legal_entities ADD CHECK (refund_alone_fen >= 0);
 
@@ -335,6 +352,16 @@ class Migration(migrations.Migration):
             model_name="Refund",
             name="rejected_by_staff_id",
             field=fields.UUIDField(null=True),
+        ),
+        ops.AlterField(
+            model_name="Deposit",
+            name="state",
+            field=fields.CharEnumField(
+                default=DepositState.HELD,
+                description="HELD: held\nPART_DEDUCTED: part_deducted\nSPENT: spent\nRETURN_ASKED: return_asked\nRETURNED: returned",
+                enum_type=DepositState,
+                max_length=32,
+            ),
         ),
         ops.RunSQL(_GUARDS),
     ]

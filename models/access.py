@@ -68,6 +68,14 @@ class Act(StrEnum):
     DISCREPANCY_RESOLVE = "discrepancy.resolve"
     MESSAGE_READ = "message.read"
     AUDIT_READ = "audit.read"
+    PREPAID_READ = "prepaid.read"  # balances, their statements, and what runs paid
+    PREPAID_TOP_UP = "prepaid.top_up"  # ask for a top-up on behalf of a customer
+    PREPAID_PAY = "prepaid.pay"  # pay what a customer owes from their balance
+    PREPAID_MANAGE = "prepaid.manage"  # what a balance may pay, and runs over all of them
+    DEPOSIT_READ = "deposit.read"
+    DEPOSIT_ISSUE = "deposit.issue"  # ask a customer for one
+    DEPOSIT_DEDUCT = "deposit.deduct"
+    DEPOSIT_RETURN = "deposit.return"  # ask that it goes back, or withdraw that
 
 
 _ = Role
@@ -105,6 +113,14 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.DISCREPANCY_RESOLVE: frozenset({_.FINANCE}),
     Act.MESSAGE_READ: frozenset({_.MANAGER, _.BUTLER, _.AUDITOR}),
     Act.AUDIT_READ: frozenset({_.MANAGER, _.AUDITOR}),
+    Act.PREPAID_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
+    Act.PREPAID_TOP_UP: frozenset({_.MANAGER, _.CASHIER, _.FINANCE}),
+    Act.PREPAID_PAY: frozenset({_.CASHIER, _.FINANCE}),
+    Act.PREPAID_MANAGE: frozenset({_.FINANCE}),
+    Act.DEPOSIT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
+    Act.DEPOSIT_ISSUE: frozenset({_.MANAGER, _.CASHIER, _.FINANCE}),
+    Act.DEPOSIT_DEDUCT: frozenset({_.FINANCE}),
+    Act.DEPOSIT_RETURN: frozenset({_.CASHIER, _.FINANCE}),
 }
 del _
 

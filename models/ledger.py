@@ -39,6 +39,14 @@ class Account(Row):
     class Meta:
         table = "accounts"
 
+    @classmethod
+    def prepaid_of(cls, actor: Actor) -> QuerySet["Account"]:
+        """Prepaid balances: staff who may read them; residents: their own."""
+        found = cls.filter(kind=AccountKind.PREPAID)
+        if actor.is_staff:
+            return found.filter(community_id__in=actor.community_ids(Act.PREPAID_READ))
+        return found.filter(holder_id__in=actor.customer_ids, organization_id=actor.organization_id)
+
 
 class EntryKind(StrEnum):
     """Why money moved. (kind, source id, leg) is unique: the same event posts once, whatever is repeated."""

@@ -12,6 +12,7 @@ from payments.callback import receive
 from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bills
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
+from payments.deposit import ask_deposit_return_tx, deduct_deposit_tx, hold_deposits_tx, withdraw_deposit_return_tx
 from payments.errors import (
     AmountTooLarge,
     BankSerialNeeded,
@@ -20,10 +21,12 @@ from payments.errors import (
     BillExists,
     BillHasPayments,
     BillIsNoCharge,
+    BillNotForPrepaid,
     BillNotPayableOnline,
     BillOfAnother,
     BillsNeedSeparatePayments,
     BillVoided,
+    DepositReturnNotAsked,
     ForeignRefundRecorded,
     ForeignRefundUnmatched,
     LessIsOwed,
@@ -31,6 +34,7 @@ from payments.errors import (
     NoForeignRefund,
     NoSurplus,
     NotEnoughHeld,
+    NothingOwed,
     NotificationMalformed,
     NotificationUnverified,
     NotThroughWechat,
@@ -53,6 +57,12 @@ from payments.errors import (
 from payments.gateways.base import PaidFact
 from payments.janitor import check_attempt, close_payment, sweep
 from payments.merchant import PaymentSettings, close, configure, forget_keys, keys_changed_tx
+from payments.prepaid import (
+    PaidFromPrepaid,
+    pay_all_from_prepaid_tx,
+    pay_chosen_from_prepaid_tx,
+    pay_owed_from_prepaid_tx,
+)
 from payments.receipt import issue_receipt
 from payments.refund import cancel_refund, retry_refund, submit_refund
 from payments.refund_approval import RefundWish, approve_refund, ask_refund_tx, reject_refund_tx
@@ -74,11 +84,13 @@ __all__ = [
     "BillExists",
     "BillHasPayments",
     "BillIsNoCharge",
+    "BillNotForPrepaid",
     "BillNotPayableOnline",
     "BillOfAnother",
     "BillVoided",
     "BillsNeedSeparatePayments",
     "CatchUpReport",
+    "DepositReturnNotAsked",
     "ForeignRefundRecorded",
     "ForeignRefundUnmatched",
     "LessIsOwed",
@@ -89,10 +101,12 @@ __all__ = [
     "NoSurplus",
     "NotEnoughHeld",
     "NotThroughWechat",
+    "NothingOwed",
     "NotificationMalformed",
     "NotificationUnverified",
     "OpenedPayment",
     "PaidFact",
+    "PaidFromPrepaid",
     "PaidLine",
     "Payer",
     "PaymentInProgress",
@@ -119,6 +133,7 @@ __all__ = [
     "WechatRefused",
     "WechatUnavailable",
     "approve_refund",
+    "ask_deposit_return_tx",
     "ask_refund_tx",
     "begin_catch_up",
     "cancel_refund",
@@ -129,7 +144,9 @@ __all__ = [
     "close",
     "close_payment",
     "configure",
+    "deduct_deposit_tx",
     "forget_keys",
+    "hold_deposits_tx",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
@@ -137,9 +154,12 @@ __all__ = [
     "keys_changed_tx",
     "open_payment",
     "paid_lines",
+    "pay_all_from_prepaid_tx",
     "pay_at_once_tx",
+    "pay_chosen_from_prepaid_tx",
     "pay_group",
     "pay_out_refund",
+    "pay_owed_from_prepaid_tx",
     "publish_bill_tx",
     "read_bills",
     "receive",
@@ -155,4 +175,5 @@ __all__ = [
     "sweep_wechat_pay_keys",
     "violations",
     "void_bill_tx",
+    "withdraw_deposit_return_tx",
 ]

@@ -99,6 +99,22 @@ class BillIsNoCharge(Refusal):
     en = "The bill is a top-up or a deposit; it cannot be paid with money that is held here."
 
 
+class BillNotForPrepaid(Refusal):
+    """It was agreed that the balance pays other fee items, or the bill is no charge."""
+
+    status = 409
+    zh = "按约定，预存款不能用于支付账单“{bill_title}”。"
+    en = "It was agreed that the prepaid balance does not pay this bill."
+
+
+class NothingOwed(Refusal):
+    """There is no bill that the balance may pay."""
+
+    status = 409
+    zh = "没有可以用预存款支付的账单。"
+    en = "Nothing is owed that the prepaid balance may pay."
+
+
 class LessIsOwed(Refusal):
     """``owed_fen`` is what the bill can still take."""
 
@@ -162,6 +178,14 @@ class RefundKindsDiffer(Refusal):
     status = 422
     zh = "物业费、预存款和押金请分别申请退款。"
     en = "Charges, prepaid balance and deposits are refunded separately."
+
+
+class DepositReturnNotAsked(Refusal):
+    """Until its return is asked for, something may still be deducted from a deposit."""
+
+    status = 409
+    zh = "请先为这笔押金办理退还申请，再退款。"
+    en = "Ask for the return of the deposit first."
 
 
 class SecondPersonNeeded(Refusal):

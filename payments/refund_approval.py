@@ -20,6 +20,7 @@ from models.refund import REFUND_MACHINE, BillFate, Refund, RefundKind, RefundMe
 from models.unit_of_work import unit_of_work
 from payments.errors import NotThroughWechat, PaymentNotPaid, RefundAskedAlready, SecondPersonNeeded
 from payments.refund import default_method, lock_newest_tx, record_refund_tx, reserve_tx, submit_refund
+from payments.refund_deposit import refuse_unreturnable_tx
 from payments.refund_ledger import refuse_more_than_held_tx
 from payments.refund_lines import RefundPart, chosen_lines, paid_lines, refuse_more_than_left_tx, write_lines_tx
 
@@ -76,7 +77,7 @@ async def approve_refund(actor: Actor, refund_id: UUID) -> None:
     """Approve a refund that was asked for, and send it to WeChat where WeChat gives it back.
 
     Afterwards its amount is reserved and has left its account. Refuses with MoveNotAllowed unless it is asked for,
-    SecondPersonNeeded, RefundTooLarge when others were quicker, and NotEnoughHeld.
+    SecondPersonNeeded, RefundTooLarge when others were quicker, NotEnoughHeld and DepositReturnNotAsked.
     """
     await _commit_approval(actor, refund_id)
     try:
@@ -92,6 +93,7 @@ async def _commit_approval(actor: Actor, refund_id: UUID) -> None:
     REFUND_MACHINE.enter(refund, RefundState.APPROVED, approved_by_staff_id=actor.id, approved_at=now)
     await _refuse_alone_tx(actor, refund)
     await refuse_more_than_left_tx(payment, refund)
+    await refuse_unreturnable_tx(refund)
     await refuse_more_than_held_tx(refund)
     await refund.save(update_fields=["state", "approved_by_staff_id", "approved_at"])
     await reserve_tx(payment, refund, now)

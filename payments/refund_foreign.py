@@ -31,6 +31,7 @@ from payments.errors import (
 from payments.gateways.base import GatewayError, RefundFact, RefundStatus
 from payments.merchant import gateway_of
 from payments.refund import record_refund_tx
+from payments.refund_deposit import refuse_unreturnable_tx
 from payments.refund_ledger import post_refund_tx, refuse_more_than_held_tx
 from payments.refund_lines import PaidLine, RefundPart, chosen_lines, paid_lines, write_lines_tx
 from payments.refund_news import came, succeed_tx
@@ -131,6 +132,7 @@ async def _enter(
         raise RefundTooLarge(left_fen=payment.amount_fen - payment.reserved_fen - payment.refunded_fen)
     refund = await _refund_tx(actor, payment, kind, fact)
     await write_lines_tx(refund, taken, fate)
+    await refuse_unreturnable_tx(refund)
     await refuse_more_than_held_tx(refund)
     payment.reserved_fen += refund.amount_fen
     await payment.save(update_fields=["reserved_fen", "surplus_fate"])

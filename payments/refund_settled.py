@@ -16,6 +16,7 @@ from models.payment import Payment
 from models.receipt import Receipt, ReceiptFile
 from models.refund import REFUND_MACHINE, BillFate, Refund, RefundKind, RefundLine, RefundState
 from payments.case import resolve_case_tx
+from payments.refund_deposit import return_deposits_tx
 from payments.refund_ledger import post_refund_tx
 
 
@@ -38,6 +39,7 @@ async def settle_refund_tx(
     await post_refund_tx(refund, EntryKind.REFUNDED, refunded_at, drawer_id=drawer_id)
     if refund.kind is not RefundKind.SURPLUS:
         await _take_back_tx(refund)
+        await return_deposits_tx(refund)
     receipts = await Receipt.filter(payment_id=payment.id).values_list("id", flat=True)
     await ReceiptFile.filter(receipt_id__in=receipts).delete()  # made again when asked for, and then they say it
     await resolve_case_tx(DiscrepancyKind.REFUND_STUCK, refund.id, "refunded")

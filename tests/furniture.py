@@ -203,6 +203,23 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "entries", **here, legal_entity_id=entity, kind="payment", source_id=own("paid attempt"),
                  debit_account_id=own("wechat_clearing"), credit_account_id=own("received"), amount_fen=100,
                  posted_at=NOW, posted_on=TODAY)  # fmt: skip
+    await owner.execute("UPDATE communities SET prepaid_fee_item_id = $1 WHERE id = $2", own("item"), own("community"))
+    await insert(owner, "prepaid_top_ups", id=own("top-up"), **org, **here, customer_id=customer, bill_id=own("bill"),
+                 next_check_at=NOW)  # fmt: skip
+    await insert(owner, "prepaid_agreements", id=own("agreement"), **org, **here, account_id=own("received"),
+                 fee_item_ids="[]")  # fmt: skip
+    await insert(owner, "prepaid_runs", id=own("run"), **org, **here, month=date(2026, 11, 1), state="running",
+                 next_check_at=NOW)  # fmt: skip
+    await insert(owner, "prepaid_runs", id=own("done run"), **org, **here, started_by_staff_id=own("staff"),
+                 state="done", finished_at=NOW)  # fmt: skip
+    await insert(owner, "prepaid_run_lines", id=own("run line"), **here, run_id=own("run"), account_id=own("received"),
+                 payment_id=own("payment"), outcome="paid", paid_fen=100, bill_count=1)  # fmt: skip
+    await insert(owner, "deposits", id=own("deposit"), **org, **here, room_id=own("room"), customer_id=customer,
+                 legal_entity_id=entity, bill_id=own("bill"), amount_fen=100, deducted_fen=0, state="return_asked",
+                 return_asked_at=NOW, return_asked_by_staff_id=own("staff"), return_reason="x")  # fmt: skip
+    await insert(owner, "deposit_deductions", id=own("deduction"), **org, **here, deposit_id=own("deposit"),
+                 payment_id=own("payment"), bill_id=own("bill"), amount_fen=1, attachments='["x"]',
+                 staff_id=own("staff"))  # fmt: skip
     await insert(owner, "receipts", id=own("receipt"), **org, **here, legal_entity_id=entity, customer_id=customer,
                  payer_resident_id=own("resident"), payment_id=own("payment"), year=2026, sequence=1,
                  issued_on=TODAY)  # fmt: skip

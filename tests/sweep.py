@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from handlers.route import Route
 from models.access import Role
+from models.bill import BillKind
 from tests.conftest import Drain, SandboxControl
 from tests.surplus_home import paid_for_nothing
 from tests.world import Home, Person, World, unknown_id
@@ -125,8 +126,26 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
     surplus = await paid_for_nothing(home, finance, sandbox, drain, [str(bill.id)])
     await sandbox.fault("refund_outcome", outcome="PROCESSING", times=1)  # nothing moves by itself under the sweep
     refund = (await surplus.send_back()).json()
+    deposit = await world.bill(
+        home.company, home.room, home.customer, 500, month=date(2025, 2, 1), kind=BillKind.DEPOSIT
+    )
+    top_up = await world.bill(
+        home.company, home.room, home.customer, 500, month=date(2025, 2, 1), kind=BillKind.PREPAID
+    )
+    both = (await home.open(bill_ids=[str(deposit.id), str(top_up.id)])).json()
+    held = (await sandbox.pay(both)).json()
+    await sandbox.called_back(held["out_trade_no"])
+    await drain()
+    run = (await finance.post(f"/api/v1/staff/communities/{home.community.id}/prepaid-runs")).json()
+    await drain()
+    more = {
+        "deposit_id": await owner.fetchval("SELECT id::text FROM deposits"),
+        "prepaid_account_id": await owner.fetchval("SELECT id::text FROM accounts WHERE kind = 'prepaid'"),
+        "prepaid_run_id": run["id"],
+    }
+    assert all(more.values()), more
     line = await owner.fetchval("SELECT id::text FROM bill_lines WHERE bill_id = $1", ids["bill_id"])
-    return ids | {"discrepancy_id": surplus.case_id, "refund_id": refund["id"], "bill_line_id": line}
+    return ids | more | {"bill_line_id": line, "discrepancy_id": surplus.case_id, "refund_id": refund["id"]}
 
 
 def named_ids(one: Route) -> set[str]:

@@ -307,6 +307,35 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "sessions_check1": ("sessions", "session", ["second_factor_at = now()"]),
     "wechat_pay_keys_check": ("wechat_pay_keys", "key", ["effective_at = now(), expires_at = now()"]),
     "staff_roles_role_check": ("staff_roles", "role", ["role = 'owner'", "role = 'family'", "role = 'tenant'"]),
+    "communities_prepaid_pay_day_check": ("communities", "community", ["prepaid_pay_day = 0", "prepaid_pay_day = 29"]),
+    "deposit_deductions_amount_check": ("deposit_deductions", "deduction", ["amount_fen = 0"]),
+    "deposit_deductions_evidence_check": (
+        "deposit_deductions", "deduction", ["reason = ''", "attachments = '[]'", "attachments = '{}'"],
+    ),
+    "deposits_amount_check": ("deposits", "deposit", ["amount_fen = 0"]),
+    "deposits_deducted_check": (
+        "deposits",
+        "deposit",
+        ["deducted_fen = 100", "deducted_fen = -1", "state = 'lost'", "state = 'held', deducted_fen = 1",
+         "state = 'part_deducted'", "state = 'part_deducted', deducted_fen = 100",
+         "state = 'spent', deducted_fen = 99"],
+    ),
+    "deposits_return_check": (
+        "deposits", "deposit",
+        ["state = 'held'", "return_asked_at = NULL", "return_reason = NULL", "return_asked_by_staff_id = NULL"],
+    ),
+    "prepaid_agreements_items_check": ("prepaid_agreements", "agreement", ["fee_item_ids = '{}'"]),
+    "prepaid_run_lines_outcome_check": ("prepaid_run_lines", "run line", ["outcome = 'lost'"]),
+    "prepaid_run_lines_paid_check": (
+        "prepaid_run_lines", "run line",
+        ["paid_fen = 0", "payment_id = NULL", "bill_count = 0", "still_owed_fen = -1", "paid_fen = -1"],
+    ),
+    "prepaid_runs_finished_check": (
+        "prepaid_runs", "run", ["finished_at = now()", "next_check_at = NULL", "state = 'done'"],
+    ),
+    "prepaid_runs_month_check": ("prepaid_runs", "run", ["month = '2026-11-02'"]),
+    "prepaid_runs_started_check": ("prepaid_runs", "done run", ["started_by_staff_id = NULL", "month = '2026-10-01'"]),
+    "prepaid_runs_state_check": ("prepaid_runs", "run", ["state = 'lost'"]),
     "wechat_apps_check": ("wechat_apps", "app", ["push_token_cipher = 'x'", "push_key_cipher = 'x'"]),
 }  # fmt: skip
 
@@ -361,6 +390,13 @@ UNIQUE = {
     "payment_attempts_transaction": ("mchid, transaction_id", "(transaction_id IS NOT NULL)"),
     "payment_bills_one_live": ("bill_id", "live"),
     "payments_one_from_surplus": ("surplus_of_payment_id", "(surplus_of_payment_id IS NOT NULL)"),
+    "deposit_deductions_payment": ("payment_id", ""),
+    "deposits_bill": ("bill_id", ""),
+    "prepaid_agreements_account": ("account_id", ""),
+    "prepaid_runs_one_a_month": ("community_id, month", "(month IS NOT NULL)"),
+    "prepaid_runs_one_running": ("community_id", "((state)::text = 'running'::text)"),
+    "prepaid_top_ups_bill": ("bill_id", ""),
+    "uid_prepaid_run_run_id_44d58b": ("run_id, account_id", ""),
     "policies_number": ("organization_id, kind, number", ""),
     "receipt_files_one": ("receipt_id, format, masked, print_id, template_version", "nulls equal"),
     "receipts_payment_id_key": ("payment_id", ""),
@@ -780,6 +816,7 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 
 APPEND_ONLY = {
     "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals",
+    "deposit_deductions",
     "refund_lines", "credit_notes",
 }  # fmt: skip
 MAY_DELETE = {

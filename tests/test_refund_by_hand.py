@@ -9,6 +9,7 @@ import payments
 from kit import clock
 from models.access import Role
 from models.bill import Bill, BillKind
+from models.deposit import Deposit
 from models.discrepancy import Discrepancy
 from models.ledger import Entry
 from models.message import Message
@@ -131,10 +132,19 @@ async def test_what_came_at_the_counter_goes_back_by_hand(world: World, drain: D
     deposit = await Bill.get(kind=BillKind.DEPOSIT)
     held = await Payment.filter(channel="pos").order_by("-created_at").first()
     assert held is not None
+    await drain()  # the deposit is made by the job that follows the money
     back = (await finance.post(f"/api/v1/staff/payments/{held.id}/refunds", {"reason": "退装修押金"})).json()
-    await finance.post(f"/api/v1/staff/refunds/{back['id']}/approve")
+    early = await finance.post(f"/api/v1/staff/refunds/{back['id']}/approve")
+    assert (early.status_code, early.json()["code"]) == (409, "deposit_return_not_asked")
+    kept = f"/api/v1/staff/deposits/{(await Deposit.get()).id}"
+    assert (await finance.post(f"{kept}/ask-return", {"reason": "装修验收合格"})).status_code == 200
+    assert (await finance.post(f"/api/v1/staff/refunds/{back['id']}/approve")).status_code == 200
+    away = await finance.post(f"{kept}/withdraw-return")
+    assert (away.status_code, away.json()["code"]) == (409, "move_not_allowed")  # it is on its way
     await finance.post(f"/api/v1/staff/refunds/{back['id']}/pay-out", {"reference": "70000002"})
     assert (back["kind"], (await Bill.get(id=deposit.id)).state) == ("deposit", "credited")
+    returned = (await finance.get(kept)).json()
+    assert (returned["status"], returned["left_fen"]) == ("returned", 0)
     again = await finance.post(f"/api/v1/staff/payments/{held.id}/refunds", {"reason": "退装修押金"})
     assert (again.status_code, again.json()["code"]) == (409, "refund_too_large")
     assert await balances() == {"pos_clearing": 23000, "bank": -8000, "received": -15000}
