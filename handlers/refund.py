@@ -269,7 +269,7 @@ async def ask_refund(call: Call) -> RefundOut:
 
 @route("POST", "/api/v1/staff/refunds/{refund_id}/approve", who=Who.STAFF, tag=TAG, summary="批准退款",
        response=RefundOut, replay=replay_refund, makes="refund",
-       refusals=(NotPermitted, MoveNotAllowed, payments.SecondPersonNeeded, payments.RefundTooLarge,
+       refusals=(NotPermitted, MoveNotAllowed, payments.RefundNeedsSecondPerson, payments.RefundTooLarge,
                  payments.NotEnoughHeld, payments.DepositReturnNotAsked))  # fmt: skip
 async def approve_refund(call: Call) -> RefundOut:
     """Reserves the amount and sends it to WeChat, or has it wait to be paid out. Above the legal entity's limit it

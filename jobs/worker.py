@@ -16,6 +16,7 @@ from jobs import (  # noqa: F401
     payment,
     prepaid,
     receipt,
+    reconciliation,
     refund,
     seal,
     shipping,

@@ -76,6 +76,10 @@ class Act(StrEnum):
     DEPOSIT_ISSUE = "deposit.issue"  # ask a customer for one
     DEPOSIT_DEDUCT = "deposit.deduct"
     DEPOSIT_RETURN = "deposit.return"  # ask that it goes back, or withdraw that
+    RECONCILIATION_READ = "reconciliation.read"  # WeChat's bills, and where they differ from the books
+    RECONCILIATION_RUN = "reconciliation.run"  # compare again, give a file by hand, end a difference
+    ADJUSTMENT_ASK = "adjustment.ask"  # ask for an entry that no event explains
+    ADJUSTMENT_SIGN = "adjustment.sign"  # the second person, never the one who asked
 
 
 _ = Role
@@ -121,6 +125,10 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.DEPOSIT_ISSUE: frozenset({_.MANAGER, _.CASHIER, _.FINANCE}),
     Act.DEPOSIT_DEDUCT: frozenset({_.FINANCE}),
     Act.DEPOSIT_RETURN: frozenset({_.CASHIER, _.FINANCE}),
+    Act.RECONCILIATION_READ: frozenset({_.MANAGER, _.FINANCE, _.AUDITOR}),
+    Act.RECONCILIATION_RUN: frozenset({_.FINANCE}),
+    Act.ADJUSTMENT_ASK: frozenset({_.FINANCE}),
+    Act.ADJUSTMENT_SIGN: frozenset({_.MANAGER, _.FINANCE}),
 }
 del _
 

@@ -16,6 +16,7 @@ MODULES = [
         "discrepancy", "audit", "idempotency", "installation", "wechat_push", "shipping", "alarm",
         "process_report", "policy", "consent", "reveal", "export", "seal", "catch_up", "rate_limit", "second_factor",
         "prepaid", "deposit",
+        "reconciliation",
     )
 ]  # fmt: skip
 APP_ROLE = "linli_app"

@@ -57,6 +57,12 @@ class EntryKind(StrEnum):
     REFUND_APPROVED = "refund_approved"  # what is to be given back leaves its account; source = refund
     REFUNDED = "refunded"  # it is with the payer: by WeChat, by transfer or in cash; source = refund
     REFUND_CANCELLED = "refund_cancelled"  # an approval is reversed; source = refund
+    COMMISSION = "commission"  # WeChat kept it of a day's payments; source = reconciliation, or difference
+    COMMISSION_REFUND = "commission_refund"  # WeChat gave it back with refunds; the same sources
+    SETTLED_TO_BANK = "settled_to_bank"  # between WeChat's balance and the bank; source = movement
+    WECHAT_UNIDENTIFIED = "wechat_unidentified"  # money that only WeChat knew, to suspense; source = difference
+    FOREIGN_REFUND = "foreign_refund"  # given back at WeChat's own site, out of suspense; source = difference
+    ADJUSTMENT = "adjustment"  # two people say so; source = adjustment
 
 
 class Entry(Model):

@@ -4,6 +4,7 @@
 called outside of one.
 """
 
+from payments.adjustment import decide_adjustment_tx, require_adjustable
 from payments.at_once import Portion, Tender, pay_at_once_tx
 from payments.bill import NewBill, NewLine, issue_bill_tx, publish_bill_tx, void_bill_tx
 from payments.bill_batch import issue_bills_tx
@@ -14,6 +15,7 @@ from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
 from payments.deposit import ask_deposit_return_tx, deduct_deposit_tx, hold_deposits_tx, withdraw_deposit_return_tx
 from payments.errors import (
+    AccountsNotAdjustable,
     AmountTooLarge,
     BankSerialNeeded,
     BankSerialUsed,
@@ -27,6 +29,7 @@ from payments.errors import (
     BillsNeedSeparatePayments,
     BillVoided,
     DepositReturnNotAsked,
+    DifferenceNotConfirmed,
     ForeignRefundRecorded,
     ForeignRefundUnmatched,
     LessIsOwed,
@@ -45,6 +48,7 @@ from payments.errors import (
     RefundAtWechat,
     RefundJustSent,
     RefundKindsDiffer,
+    RefundNeedsSecondPerson,
     RefundNotByHand,
     RefundNotConfirmed,
     RefundTooLarge,
@@ -54,7 +58,7 @@ from payments.errors import (
     WechatRefused,
     WechatUnavailable,
 )
-from payments.gateways.base import PaidFact
+from payments.gateways.base import BillUnreadable, PaidFact
 from payments.janitor import check_attempt, close_payment, sweep
 from payments.merchant import PaymentSettings, close, configure, forget_keys, keys_changed_tx
 from payments.prepaid import (
@@ -64,6 +68,11 @@ from payments.prepaid import (
     pay_owed_from_prepaid_tx,
 )
 from payments.receipt import issue_receipt
+from payments.reconcile_day import compare as compare_statement
+from payments.reconcile_day import look_at as look_at_day
+from payments.reconcile_day import sweep_reconciliations
+from payments.reconcile_follow import confirm as confirm_difference
+from payments.reconcile_follow import place_tx as place_difference_tx
 from payments.refund import cancel_refund, retry_refund, submit_refund
 from payments.refund_approval import RefundWish, approve_refund, ask_refund_tx, reject_refund_tx
 from payments.refund_by_hand import change_refund_method, pay_out_refund
@@ -71,12 +80,14 @@ from payments.refund_foreign import record_confirmed_refund
 from payments.refund_janitor import check_refund, sweep_refunds
 from payments.refund_lines import PaidLine, RefundPart, paid_lines
 from payments.settle import Settled, Settlement, settle
+from payments.statement import keep as keep_statement
 from payments.surplus import keep_surplus_tx, return_surplus_tx
 from payments.wechat_pay_key import refresh_wechat_pay_keys, sweep_wechat_pay_keys
 
 __all__ = [
     "INVARIANTS",
     "MAX_NOTIFICATION_BYTES",
+    "AccountsNotAdjustable",
     "AmountTooLarge",
     "BankSerialNeeded",
     "BankSerialUsed",
@@ -87,10 +98,12 @@ __all__ = [
     "BillNotForPrepaid",
     "BillNotPayableOnline",
     "BillOfAnother",
+    "BillUnreadable",
     "BillVoided",
     "BillsNeedSeparatePayments",
     "CatchUpReport",
     "DepositReturnNotAsked",
+    "DifferenceNotConfirmed",
     "ForeignRefundRecorded",
     "ForeignRefundUnmatched",
     "LessIsOwed",
@@ -118,6 +131,7 @@ __all__ = [
     "RefundAtWechat",
     "RefundJustSent",
     "RefundKindsDiffer",
+    "RefundNeedsSecondPerson",
     "RefundNotByHand",
     "RefundNotConfirmed",
     "RefundPart",
@@ -143,15 +157,20 @@ __all__ = [
     "check_refund",
     "close",
     "close_payment",
+    "compare_statement",
     "configure",
+    "confirm_difference",
+    "decide_adjustment_tx",
     "deduct_deposit_tx",
     "forget_keys",
     "hold_deposits_tx",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
+    "keep_statement",
     "keep_surplus_tx",
     "keys_changed_tx",
+    "look_at_day",
     "open_payment",
     "paid_lines",
     "pay_all_from_prepaid_tx",
@@ -160,17 +179,20 @@ __all__ = [
     "pay_group",
     "pay_out_refund",
     "pay_owed_from_prepaid_tx",
+    "place_difference_tx",
     "publish_bill_tx",
     "read_bills",
     "receive",
     "record_confirmed_refund",
     "refresh_wechat_pay_keys",
     "reject_refund_tx",
+    "require_adjustable",
     "retry_refund",
     "return_surplus_tx",
     "settle",
     "submit_refund",
     "sweep",
+    "sweep_reconciliations",
     "sweep_refunds",
     "sweep_wechat_pay_keys",
     "violations",

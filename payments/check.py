@@ -9,6 +9,7 @@ from typing import Any
 
 from models.unit_of_work import rows
 from payments.check_held import HELD
+from payments.check_reconciliation import RECONCILIATION_INVARIANTS
 from payments.check_refund import REFUND_INVARIANTS
 from payments.invariant import Invariant
 
@@ -250,8 +251,11 @@ INVARIANTS: tuple[Invariant, ...] = (
         CROSS JOIN LATERAL (SELECT
             CASE r.kind WHEN 'bill' THEN 'received'::varchar ELSE r.kind END AS source,
             CASE WHEN r.kind <> 'bill' THEN r.customer_id END AS source_holder,
-            CASE r.method WHEN 'bank' THEN 'bank' WHEN 'cash' THEN 'cash_on_hand' ELSE 'wechat_clearing' END::varchar
-                AS leaves,
+            CASE WHEN r.method = 'bank' THEN 'bank' WHEN r.method = 'cash' THEN 'cash_on_hand'
+                 WHEN EXISTS (SELECT FROM refund_attempts ra JOIN differences f ON f.number = ra.out_refund_no
+                              AND f.merchant_account_id = ra.merchant_account_id AND f.about = 'refund'
+                              WHERE ra.refund_id = r.id AND f.placed_fen <> 0) THEN 'suspense'
+                 ELSE 'wechat_clearing' END::varchar AS leaves,
             CASE r.method WHEN 'bank' THEN NULL WHEN 'cash' THEN c.holder_id ELSE r.merchant_account_id END
                 AS leaves_holder) x
         GROUP BY r.id
@@ -309,12 +313,22 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "L24",
-        "Through a merchant account no more went back than came: its WeChat clearing account is never overdrawn.",
+        "Through a merchant account no more went back or to the bank than came: its WeChat clearing accounts are not "
+        "overdrawn, but for refunds that no fund-flow bill tells of yet and differences that are open.",
         """
-        SELECT a.id, sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END) AS difference
+        SELECT a.holder_id AS id, sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END)
+               AS difference
         FROM accounts a JOIN entries e ON a.id IN (e.debit_account_id, e.credit_account_id)
-        WHERE a.kind = 'wechat_clearing' GROUP BY a.id
-        HAVING sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END) < 0""",
+        LEFT JOIN (SELECT merchant_account_id, (max(bill_on) + 1) AT TIME ZONE 'Asia/Shanghai' AS until
+                   FROM reconciliations WHERE kind = 'fund_flow' AND state = 'read' GROUP BY 1) told
+          ON told.merchant_account_id = a.holder_id
+        LEFT JOIN (SELECT merchant_account_id, sum(abs(difference_fen)) AS fen FROM differences
+                   WHERE state = 'open' GROUP BY 1) open ON open.merchant_account_id = a.holder_id
+        WHERE a.kind = 'wechat_clearing'
+          AND NOT COALESCE(e.kind IN ('refunded', 'foreign_refund') AND e.occurred_at >= told.until, false)
+        GROUP BY a.holder_id
+        HAVING sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END)
+               < -COALESCE(max(open.fen), 0)""",
     ),
     Invariant(
         "L25",
@@ -328,6 +342,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     *HELD,
     *REFUND_INVARIANTS,
+    *RECONCILIATION_INVARIANTS,
 )
 
 

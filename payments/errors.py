@@ -1,6 +1,6 @@
 """What the island refuses, each named as the fact that it is."""
 
-from kit.errors import Refusal
+from kit.errors import InvalidInput, Refusal
 
 
 class BillAlreadyPaid(Refusal):
@@ -188,7 +188,7 @@ class DepositReturnNotAsked(Refusal):
     en = "Ask for the return of the deposit first."
 
 
-class SecondPersonNeeded(Refusal):
+class RefundNeedsSecondPerson(Refusal):
     """``limit_fen`` is how much one person may ask for and approve alone, of one payment."""
 
     status = 409
@@ -290,3 +290,26 @@ class UnknownOrder(Refusal):
     zh = "订单尚未找到，请稍后重试。"
     en = "No such order yet; send it again."
     retry_after_s = 15
+
+
+class DifferenceNotConfirmed(Refusal):
+    """WeChat, asked for the number, does not say what its bill says, or the money is in the books already."""
+
+    status = 409
+    zh = "微信没有确认这笔款项，或已入账，不能挂账。"
+    en = "WeChat does not confirm this money, or it is in the books already."
+
+
+class SecondPersonNeeded(Refusal):
+    """Who asks for an adjustment cannot sign it."""
+
+    status = 409
+    zh = "调整需要另一个人复核，申请人不能自己复核。"
+    en = "An adjustment is signed by a second person, not by the one who asked for it."
+
+
+class AccountsNotAdjustable(InvalidInput):
+    """Only money between WeChat, the bank, commission and suspense is adjusted."""
+
+    zh = "只能在微信在途、银行存款、手续费、待查款之间调整，且两个科目不能相同。"
+    en = "Adjustments move money between wechat_clearing, bank, commission and suspense, between two different ones."

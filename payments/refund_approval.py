@@ -18,7 +18,7 @@ from models.payment import Payment, PaymentState
 from models.pool import DatabaseBusy
 from models.refund import REFUND_MACHINE, BillFate, Refund, RefundKind, RefundMethod, RefundState
 from models.unit_of_work import unit_of_work
-from payments.errors import NotThroughWechat, PaymentNotPaid, RefundAskedAlready, SecondPersonNeeded
+from payments.errors import NotThroughWechat, PaymentNotPaid, RefundAskedAlready, RefundNeedsSecondPerson
 from payments.refund import default_method, lock_newest_tx, record_refund_tx, reserve_tx, submit_refund
 from payments.refund_deposit import refuse_unreturnable_tx
 from payments.refund_ledger import refuse_more_than_held_tx
@@ -77,7 +77,7 @@ async def approve_refund(actor: Actor, refund_id: UUID) -> None:
     """Approve a refund that was asked for, and send it to WeChat where WeChat gives it back.
 
     Afterwards its amount is reserved and has left its account. Refuses with MoveNotAllowed unless it is asked for,
-    SecondPersonNeeded, RefundTooLarge when others were quicker, NotEnoughHeld and DepositReturnNotAsked.
+    RefundNeedsSecondPerson, RefundTooLarge when others were quicker, NotEnoughHeld and DepositReturnNotAsked.
     """
     await _commit_approval(actor, refund_id)
     try:
@@ -109,7 +109,7 @@ async def _refuse_alone_tx(actor: Actor, refund: Refund) -> None:
     earlier = await alone.exclude(kind=RefundKind.SURPLUS).exclude(state=RefundState.CANCELLED)
     alone_fen = refund.amount_fen + sum(one.amount_fen for one in earlier)
     if alone_fen > limit_fen:
-        raise SecondPersonNeeded(limit_fen=limit_fen, limit_yuan=format_yuan(limit_fen))
+        raise RefundNeedsSecondPerson(limit_fen=limit_fen, limit_yuan=format_yuan(limit_fen))
 
 
 async def reject_refund_tx(actor: Actor, refund_id: UUID, reason: str) -> Refund:

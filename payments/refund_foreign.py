@@ -15,6 +15,7 @@ from models.access import Actor
 from models.discrepancy import DISCREPANCY_MACHINE, Discrepancy, DiscrepancyKind, DiscrepancyState
 from models.ledger import EntryKind
 from models.payment import AttemptState, Payment, PaymentAttempt, SurplusFate
+from models.reconciliation import Difference, DifferenceAbout
 from models.refund import BillFate, Refund, RefundAttempt, RefundAttemptState, RefundKind, RefundState
 from models.unit_of_work import unit_of_work
 from payments.case import open_case_tx, resolve_case_tx
@@ -137,7 +138,8 @@ async def _enter(
     payment.reserved_fen += refund.amount_fen
     await payment.save(update_fields=["reserved_fen", "surplus_fate"])
     await post_refund_tx(refund, EntryKind.REFUND_APPROVED, clock.now())
-    await succeed_tx(payment, refund, await _attempt_tx(refund, paid, fact), fact)
+    attempt = await _attempt_tx(refund, paid, fact)
+    await succeed_tx(payment, refund, attempt, fact, from_suspense=await _in_suspense_tx(attempt))
     await _resolve_tx(actor, case_id)
     await record_refund_tx(actor, "refund.record_foreign", refund, {"amount_fen": refund.amount_fen})
     return refund
@@ -159,6 +161,15 @@ async def _taken_from_tx(
     if sum(taken.values()) != fact.amount_fen:
         raise ForeignRefundUnmatched(amount_fen=fact.amount_fen)
     return kind, taken
+
+
+async def _in_suspense_tx(attempt: RefundAttempt) -> bool:
+    """Whether the reconciliation found the refund first, and took it out of WeChat's account through suspense. Its
+    difference is locked: it does so once, and not after this."""
+    found = await Difference.filter(
+        merchant_account_id=attempt.merchant_account_id, about=DifferenceAbout.REFUND, number=attempt.out_refund_no
+    ).select_for_update()
+    return any(difference.placed_fen for difference in found)
 
 
 async def _refund_tx(actor: Actor, payment: Payment, kind: RefundKind, fact: RefundFact) -> Refund:

@@ -28,17 +28,24 @@ _PAID_OUT_OF = {
 
 
 async def post_refund_tx(
-    refund: Refund, kind: EntryKind, occurred_at: datetime, *, drawer_id: UUID | None = None
+    refund: Refund,
+    kind: EntryKind,
+    occurred_at: datetime,
+    *,
+    drawer_id: UUID | None = None,
+    from_suspense: bool = False,
 ) -> None:
     """Post one entry of the refund.
 
     Approved: 借 the account that is given back 贷 refund_pending. Refunded: 借 refund_pending 贷 wechat_clearing, bank
-    or cash_on_hand (of the shift ``drawer_id``; None is the safe). Cancelled: the approval the other way round.
+    or cash_on_hand (of the shift ``drawer_id``; None is the safe), or suspense, through which it left WeChat's account
+    when the reconciliation found it first. Cancelled: the approval the other way round.
     """
     source = await _given_back_from_tx(refund)
     pending = await _account_tx(refund, AccountKind.REFUND_PENDING, refund.merchant_account_id)
-    leaves = _PAID_OUT_OF[refund.method]
-    holder = refund.merchant_account_id if leaves is AccountKind.WECHAT_CLEARING else drawer_id
+    leaves = AccountKind.SUSPENSE if from_suspense else _PAID_OUT_OF[refund.method]
+    at_wechat = leaves in (AccountKind.WECHAT_CLEARING, AccountKind.SUSPENSE)
+    holder = refund.merchant_account_id if at_wechat else drawer_id
     debit, credit = {
         EntryKind.REFUND_APPROVED: (source, pending),
         EntryKind.REFUNDED: (pending, await _account_tx(refund, leaves, holder)),

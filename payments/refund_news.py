@@ -140,7 +140,9 @@ def _mismatches(attempt: RefundAttempt, fact: RefundFact) -> tuple[str, ...]:
     return tuple(different)
 
 
-async def succeed_tx(payment: Payment, refund: Refund, attempt: RefundAttempt, fact: RefundFact) -> None:
+async def succeed_tx(
+    payment: Payment, refund: Refund, attempt: RefundAttempt, fact: RefundFact, *, from_suspense: bool = False
+) -> None:
     """WeChat's word that the money is with the payer, applied (all three are locked)."""
     assert fact.succeeded_at is not None, "a success has its time"
     REFUND_ATTEMPT_MACHINE.enter(
@@ -151,7 +153,7 @@ async def succeed_tx(payment: Payment, refund: Refund, attempt: RefundAttempt, f
         next_check_at=None,
     )
     await attempt.save(update_fields=["state", "wechat_refund_id", "succeeded_at", "next_check_at"])
-    await settle_refund_tx(payment, refund, fact.succeeded_at)
+    await settle_refund_tx(payment, refund, fact.succeeded_at, from_suspense=from_suspense)
 
 
 async def _accepted_tx(refund: Refund, attempt: RefundAttempt, fact: RefundFact) -> None:

@@ -21,13 +21,19 @@ from payments.refund_ledger import post_refund_tx
 
 
 async def settle_refund_tx(
-    payment: Payment, refund: Refund, refunded_at: datetime, *, drawer_id: UUID | None = None
+    payment: Payment,
+    refund: Refund,
+    refunded_at: datetime,
+    *,
+    drawer_id: UUID | None = None,
+    from_suspense: bool = False,
 ) -> None:
     """Everything that is true once the money is back (payment and refund are locked).
 
     Afterwards the refund is refunded, its entry is posted, its lines are negative allocations, their bills are owed
     again or credited, papers that say otherwise are forgotten, and one job tells the payer. ``drawer_id`` is the shift
-    whose cash was handed over; None is the safe.
+    whose cash was handed over; None is the safe. ``from_suspense``: WeChat's account was credited when the
+    reconciliation found the refund.
     """
     REFUND_MACHINE.enter(refund, RefundState.REFUNDED, refunded_at=refunded_at, problem=None)
     await refund.save(
@@ -36,7 +42,7 @@ async def settle_refund_tx(
     payment.reserved_fen -= refund.amount_fen
     payment.refunded_fen += refund.amount_fen
     await payment.save(update_fields=["reserved_fen", "refunded_fen"])
-    await post_refund_tx(refund, EntryKind.REFUNDED, refunded_at, drawer_id=drawer_id)
+    await post_refund_tx(refund, EntryKind.REFUNDED, refunded_at, drawer_id=drawer_id, from_suspense=from_suspense)
     if refund.kind is not RefundKind.SURPLUS:
         await _take_back_tx(refund)
         await return_deposits_tx(refund)

@@ -113,7 +113,8 @@ def shown_to_payers(query: QuerySet[Refund]) -> QuerySet[Refund]:
 
 async def approve_refund(actor: Actor, refund_id: UUID) -> RefundView:
     """Approve a refund that was asked for; it goes to WeChat, or waits to be paid out by hand. Refuses NotFound,
-    NotPermitted, and as the money island does: MoveNotAllowed, SecondPersonNeeded, RefundTooLarge, NotEnoughHeld."""
+    NotPermitted, and as the money island does: MoveNotAllowed, RefundNeedsSecondPerson, RefundTooLarge,
+    NotEnoughHeld, DepositReturnNotAsked."""
     refund = await get_visible(Refund.visible_to(actor), refund_id)
     require(actor, Act.REFUND_APPROVE, community_id=refund.community_id)
     await payments.approve_refund(actor, refund.id)

@@ -240,3 +240,29 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
                  resolved_by_staff_id=own("staff"))  # fmt: skip
     await insert(owner, "notifications", id=own("notification"), merchant_account_id=merchant,
                  kind="payment", outcome="applied", noticed_at=NOW)  # fmt: skip
+    await _reconciliation(owner, number)
+
+
+async def _reconciliation(owner: asyncpg.Connection, number: int) -> None:
+    def own(name: str) -> uuid.UUID:
+        return uid(number, name)
+
+    at = {"organization_id": uid(organization_of(number), "organization"), "merchant_account_id": own("merchant")}
+    await insert(owner, "staff", id=own("second person"), organization_id=at["organization_id"],
+                 username=f"second{number}")  # fmt: skip
+    await insert(owner, "statements", id=own("statement"), **at, kind="trade", bill_on=TODAY, source="by_hand",
+                 given_by_staff_id=own("staff"), sha256=f"{number}" * 64, state="current")  # fmt: skip
+    await insert(owner, "statement_parts", id=own("part"), statement_id=own("statement"), number=0)
+    await insert(owner, "reconciliations", id=own("day"), **at, kind="trade", bill_on=TODAY, state="read",
+                 statement_id=own("statement"), read_at=NOW)  # fmt: skip
+    await insert(owner, "statement_sums", id=own("sum"), reconciliation_id=own("day"), community_id=own("community"),
+                 legal_entity_id=own("entity"))  # fmt: skip
+    await insert(owner, "differences", id=own("difference"), **at, reconciliation_id=own("day"), about="refund",
+                 community_id=own("community"), kind="fee", state="resolved", attempt_id=own("paid attempt"),
+                 refund_attempt_id=own("refund attempt"), resolved_at=NOW, resolved_by_staff_id=own("staff"),
+                 resolution="x")  # fmt: skip
+    await insert(owner, "movements", id=own("movement"), **at, number=f"{number}", amount_fen=100, posted_fen=100)
+    await insert(owner, "adjustments", id=own("adjustment"), **at, community_id=own("community"),
+                 legal_entity_id=own("entity"), difference_id=own("difference"), debit_kind="suspense",
+                 credit_kind="wechat_clearing", state="posted", asked_by_staff_id=own("staff"),
+                 decided_by_staff_id=own("second person"), decided_at=NOW)  # fmt: skip

@@ -336,6 +336,38 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "prepaid_runs_month_check": ("prepaid_runs", "run", ["month = '2026-11-02'"]),
     "prepaid_runs_started_check": ("prepaid_runs", "done run", ["started_by_staff_id = NULL", "month = '2026-10-01'"]),
     "prepaid_runs_state_check": ("prepaid_runs", "run", ["state = 'lost'"]),
+    "adjustments_amount_fen_check": ("adjustments", "adjustment", ["amount_fen = 0", "amount_fen = -1"]),
+    "adjustments_check": ("adjustments", "adjustment", ["credit_kind = debit_kind"]),
+    "adjustments_check1": (
+        "adjustments", "adjustment", ["decided_at = NULL", "decided_by_staff_id = NULL", "state = 'asked'"],
+    ),
+    "adjustments_state_check": ("adjustments", "adjustment", ["state = 'lost'"]),
+    "adjustments_two_people": ("adjustments", "adjustment", ["asked_by_staff_id = decided_by_staff_id"]),
+    "differences_check": (
+        "differences", "difference",
+        ["resolved_at = NULL", "resolved_by_staff_id = NULL", "resolution = NULL", "state = 'open'"],
+    ),
+    "differences_kind_check": ("differences", "difference", ["kind = 'lost'"]),
+    "differences_state_check": ("differences", "difference", ["state = 'lost'"]),
+    "movements_amount_fen_check": ("movements", "movement", ["amount_fen = 0, posted_fen = 0"]),
+    "movements_check": ("movements", "movement", ["posted_fen = 101", "posted_fen = -1", "amount_fen = -100"]),
+    "reconciliations_check": (
+        "reconciliations", "day", ["statement_id = NULL", "read_at = NULL", "state = 'quiet'"],
+    ),
+    "reconciliations_check1": (
+        "reconciliations", "day", ["state = 'waiting', statement_id = NULL, read_at = NULL, next_check_at = NULL"],
+    ),
+    "reconciliations_state_check": ("reconciliations", "day", ["state = 'lost'"]),
+    "statement_parts_check": ("statement_parts", "part", ["number = -1", "body = ''"]),
+    "statement_sums_check": (
+        "statement_sums", "sum", ["line_count = 0", "paid_fen = -1", "refunded_fen = -1"],
+    ),
+    "statements_check": ("statements", "statement", ["plain_bytes = 0", "packed_bytes = 0"]),
+    "statements_check1": ("statements", "statement", ["kind = NULL", "bill_on = NULL"]),
+    "statements_check2": ("statements", "statement", ["state = 'superseded'", "superseded_at = now()"]),
+    "statements_check3": ("statements", "statement", ["state = 'refused'"]),
+    "statements_sha256_check": ("statements", "statement", ["sha256 = ''", "sha256 = repeat('A', 64)"]),
+    "statements_state_check": ("statements", "statement", ["state = 'lost'"]),
     "wechat_apps_check": ("wechat_apps", "app", ["push_token_cipher = 'x'", "push_key_cipher = 'x'"]),
 }  # fmt: skip
 
@@ -438,6 +470,13 @@ UNIQUE = {
     "uid_wechat_iden_app_id_da3482": ("app_id, openid", ""),
     "uid_wechat_pay__merchan_841c01": ("merchant_account_id, serial", ""),
     "uid_wechat_push_app_id_59fc4e": ("app_id, dedupe_key", ""),
+    "uid_differences_reconci_86fec7": ("reconciliation_id, about, number", ""),
+    "uid_movements_merchan_79b4c2": ("merchant_account_id, number", ""),
+    "uid_reconciliat_merchan_68c478": ("merchant_account_id, kind, bill_on", ""),
+    "uid_statement_p_stateme_57a16e": ("statement_id, number", ""),
+    "uid_statement_s_reconci_247a78": ("reconciliation_id, community_id, legal_entity_id", ""),
+    "uid_statements_merchan_b1fd27": ("merchant_account_id, sha256", ""),
+    "statements_one_current": ("merchant_account_id, kind, bill_on", "((state)::text = 'current'::text)"),
 }  # fmt: skip
 
 
@@ -625,6 +664,7 @@ RESTRICT = asyncpg.RestrictViolationError
         "consents",
         "reveals",
         "seals",
+        "statement_parts",
         "refund_lines",
         "credit_notes",
     ],
@@ -773,6 +813,17 @@ class TestAnIssuedBill:
         await refused(room_to_break, check, *made, allocate, pay.replace("40", "41"))
 
 
+async def test_a_statement_stays_as_it_came(room_to_break: asyncpg.Connection) -> None:
+    of = f"WHERE id = '{uid(1, 'statement')}'"
+    for change in ("sha256 = repeat('f', 64)", "plain_bytes = 7", "packed_bytes = 7", "source = 'fetched'",
+                   "bill_on = bill_on - 1", "kind = 'fund_flow'"):  # fmt: skip
+        await refused(room_to_break, RESTRICT, f"UPDATE statements SET {change} {of}")
+    await refused(room_to_break, RESTRICT, f"DELETE FROM statements {of}")
+    await accepted(room_to_break, f"UPDATE statements SET state = 'superseded', superseded_at = now() {of}")
+    signed = f"UPDATE adjustments SET state = 'asked', decided_at = NULL, decided_by_staff_id = NULL {of}"
+    await refused(room_to_break, RESTRICT, signed.replace(str(uid(1, "statement")), str(uid(1, "adjustment"))))
+
+
 async def test_what_is_held_is_never_overdrawn(room_to_break: asyncpg.Connection) -> None:
     for kind in ("prepaid", "deposit"):
         await room_to_break.execute(f"UPDATE accounts SET kind = '{kind}' WHERE id = '{uid(1, 'received')}'")
@@ -817,11 +868,12 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 APPEND_ONLY = {
     "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals",
     "deposit_deductions",
+    "statement_parts",
     "refund_lines", "credit_notes",
 }  # fmt: skip
 MAY_DELETE = {
     "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors",
-    "sessions", "staff_roles", "wechat_identities", "wechat_pushes",
+    "sessions", "staff_roles", "statement_sums", "wechat_identities", "wechat_pushes",
 }  # fmt: skip
 
 
@@ -865,7 +917,7 @@ async def test_the_application_is_connected_as_that_role_and_refused(database: D
     assert await rows("SELECT current_user::text AS role") == [{"role": "linli_app"}]
     of_company = {"policies", "consents", "reveals"}
     walls = {table: "organization_id" if table in of_company else "community_id" for table in APPEND_ONLY}
-    walls["seals"] = "scope"
+    walls |= {"seals": "scope", "statement_parts": "number"}
     attempts = [f"UPDATE {table} SET {wall} = {wall}" for table, wall in walls.items()]
     attempts += [
         f"DELETE FROM {table}" for table in (*APPEND_ONLY, "bills", "payments", "payment_attempts", "accounts")

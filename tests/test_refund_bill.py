@@ -139,7 +139,11 @@ async def test_who_asks_alone_and_who_approves(paid: Paid, world: World, books) 
     assert (await paid.act(at_the_limit, "approve")).status_code == 200
     # In pieces it is as much.
     alone = await paid.act(one_more, "approve")
-    assert (alone.status_code, alone.json()["code"], alone.json()["limit_fen"]) == (409, "second_person_needed", 10000)
+    assert (alone.status_code, alone.json()["code"], alone.json()["limit_fen"]) == (
+        409,
+        "refund_needs_second_person",
+        10000,
+    )
     assert (await Payment.get(id=paid.payment_id)).reserved_fen == 10000
     assert (await paid.act(one_more, "approve", person=paid.second)).status_code == 200
     again = await paid.act(one_more, "approve", person=paid.second)
