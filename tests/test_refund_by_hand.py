@@ -1,7 +1,8 @@
 """Refunds that WeChat cannot or need not carry out: by transfer, in cash, and those made by hand at its own site."""
 
 import asyncio
-from datetime import timedelta
+from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,9 @@ from models.discrepancy import Discrepancy
 from models.ledger import Entry
 from models.message import Message
 from models.payment import Channel, Payment
+from models.reconciliation import DayState, Difference, DifferenceAbout, DifferenceKind, Reconciliation, StatementKind
 from models.refund import Refund, RefundAttempt
+from models.unit_of_work import unit_of_work
 from payments.merchant import settings
 from tests.conftest import Drain, SandboxControl
 from tests.refund_home import Paid, paid_home
@@ -186,3 +189,36 @@ async def test_a_refund_made_at_wechats_site_is_entered_once(
     assert await drain() == ["refund_settled", "send_message"]
     with clock.travel_to(clock.now() + timedelta(days=1)):
         assert await payments.sweep_refunds() == 0  # told again, it is known
+
+
+async def test_what_the_reconciliation_took_out_of_suspense_comes_from_there(
+    paid: Paid, sandbox: SandboxControl, books
+) -> None:
+    """The bill of the day told of it before finance did: it has left WeChat's account already, and does so once."""
+    url = settings().notify_url("refund", paid.home.company.merchant.id)
+    body = {"out_trade_no": paid.out_trade_no, "amount_fen": 300, "notify_url": url}
+    assert (await sandbox.post("/sandbox/refunds", body)).status_code == 200
+    await paid.decide("SUCCESS")
+    await paid.noticed()
+    at: dict[str, Any] = {"organization_id": paid.home.company.id, "merchant_account_id": paid.home.company.merchant.id}
+    day = await Reconciliation.create(
+        **at, kind=StatementKind.TRADE, bill_on=date(2026, 1, 1), state=DayState.QUIET, our_fen=300
+    )
+    number = (await paid.at_wechat())[0]["out_refund_no"]
+    found = await Difference.create(
+        **at, reconciliation_id=day.id, community_id=paid.home.community.id, about=DifferenceAbout.REFUND,
+        number=number, kind=DifferenceKind.ONLY_AT_WECHAT, occurred_at=clock.now(), wechat_fen=-300, difference_fen=-300,
+    )  # fmt: skip
+    place = unit_of_work(payments.place_difference_tx)
+    assert await place(found.id, None)
+    assert await balances() == {"wechat_clearing": 24768, "received": -25068, "suspense": 300}
+    case = await Discrepancy.get(kind="foreign_refund")
+    mine = {"parts": [paid.part(0, 300)]}
+
+    done = await paid.finance.post(f"/api/v1/staff/discrepancies/{case.id}/record-refund", mine)
+
+    assert done.status_code == 201
+    assert await balances() == {"wechat_clearing": 24768, "received": -24768}
+    await Difference.filter(id=found.id).update(placed_fen=0)
+    assert not await place(found.id, None)  # posted as what it was
+    await Difference.filter(id=found.id).update(placed_fen=-300)
