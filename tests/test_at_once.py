@@ -279,7 +279,7 @@ async def test_no_portions_lose_or_make_a_fen(world: World, books) -> None:
     counter = await till(world, bills=0)
     loop, months = asyncio.get_running_loop(), iter(range(10_000))
     how = settings(
-        max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck),
         phases=(Phase.explicit, Phase.generate),
     )  # fmt: skip
 

@@ -79,7 +79,7 @@ def later_migrations() -> list[str]:
 
 
 # Written before any table had rows to wait for; whatever comes later builds its indexes CONCURRENTLY.
-EARLY = {"refund", "receipt_files", "seals"}
+EARLY = {"refund", "receipt_files", "seals", "reconciliation"}
 
 
 @pytest.mark.parametrize("name", later_migrations())

@@ -207,7 +207,8 @@ async def test_what_the_reconciliation_took_out_of_suspense_comes_from_there(
     number = (await paid.at_wechat())[0]["out_refund_no"]
     found = await Difference.create(
         **at, reconciliation_id=day.id, community_id=paid.home.community.id, about=DifferenceAbout.REFUND,
-        number=number, kind=DifferenceKind.ONLY_AT_WECHAT, occurred_at=clock.now(), wechat_fen=-300, difference_fen=-300,
+        number=number, kind=DifferenceKind.ONLY_AT_WECHAT, occurred_at=clock.now(), wechat_fen=-300,
+        difference_fen=-300,
     )  # fmt: skip
     place = unit_of_work(payments.place_difference_tx)
     assert await place(found.id, None)
