@@ -126,7 +126,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON statement_sums TO linli_app;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("linli", "0011_paid_at_once")]
+    dependencies = [("linli", "0013_refund_indexes")]
 
     initial = False
 

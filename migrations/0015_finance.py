@@ -211,7 +211,7 @@ class Migration(migrations.Migration):
                 "app": "linli",
                 "indexes": [Index(fields=["community_id", "created_at", "id"])],
                 "pk_attr": "id",
-                "table_description": "One wish to reverse one entry. Unique while not declined: an entry is reversed once. Who asks does not decide, by a",
+                "table_description": "One wish to reverse one entry. Unique while not declined: an entry is reversed once. Who asks does not decide, by",
             },
             bases=["Row"],
         ),

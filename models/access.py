@@ -58,6 +58,8 @@ class Act(StrEnum):
     PAYMENT_CHECK = "payment.check"  # ask WeChat now instead of waiting for the sweep
     REFUND_READ = "refund.read"
     REFUND_APPROVE = "refund.approve"  # and what follows when one does not get through: again, or not at all
+    REFUND_ASK = "refund.ask"
+    REFUND_PAY_OUT = "refund.pay_out"  # hand it over in cash or transfer it
     SURPLUS_DECIDE = "surplus.decide"  # return or keep money that found no bill
     RECEIPT_READ = "receipt.read"
     RECEIPT_PRINT = "receipt.print"
@@ -107,6 +109,8 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.PAYMENT_CHECK: frozenset({_.CASHIER, _.FINANCE}),
     Act.REFUND_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
     Act.REFUND_APPROVE: frozenset({_.FINANCE}),
+    Act.REFUND_ASK: frozenset({_.CASHIER, _.FINANCE}),
+    Act.REFUND_PAY_OUT: frozenset({_.CASHIER, _.FINANCE}),
     Act.SURPLUS_DECIDE: frozenset({_.FINANCE}),
     Act.RECEIPT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
     Act.RECEIPT_PRINT: frozenset({_.MANAGER, _.CASHIER, _.FINANCE}),

@@ -47,7 +47,7 @@ GROUP BY 1, 2, 3 ORDER BY 2, 3
 """
 _OWED_NOW = f"""
 SELECT count(*) FILTER (WHERE b.state IN ('open', 'part_paid')) AS open_bills,
-       COALESCE(sum(b.amount_fen) FILTER (WHERE {COUNTS}), 0)::bigint AS billed_fen,
+       COALESCE(sum(b.amount_fen - b.credited_fen) FILTER (WHERE {COUNTS}), 0)::bigint AS billed_fen,
        COALESCE(sum(b.paid_fen), 0)::bigint AS paid_fen,
        COALESCE(sum({OWED}) FILTER (WHERE {COUNTS}), 0)::bigint AS owed_fen,
        COALESCE(sum({OWED}) FILTER (WHERE {COUNTS} AND b.due_on < $2), 0)::bigint AS overdue_fen

@@ -11,7 +11,8 @@ WHERE b.community_id = ANY($1::uuid[]) AND b.kind = 'charge' AND {COUNTS}
 _DIMENSIONS = (
     "b.legal_entity_id, b.community_id, r.building_id, l.fee_item_id, to_char(b.accrued_on, 'YYYY-MM') AS month"
 )
-# What is owed is listed as it came about: the line adds it, and what was paid of the line takes it away.
+# What is owed is listed as it came about: the line adds it, what was paid of the line and what was credited (冲销) take
+# it away.
 _ATOMS = f"""
 SELECT 'bill_line' AS source, l.id::text AS source_key, b.accrued_on AS happened_on, l.title AS text, b.id AS bill_id,
     NULL::uuid AS payment_id, {_DIMENSIONS},
@@ -22,6 +23,10 @@ SELECT 'allocation', lpad(al.id::text, 19, '0'), {ALLOCATED_ON}, l.title, b.id, 
     0, al.amount_fen,
     CASE WHEN {ALLOCATED_ON} < date_trunc('month', b.accrued_on)::date THEN al.amount_fen ELSE 0 END, -al.amount_fen
 {_OF.format(more="JOIN allocations al ON al.bill_line_id = l.id AND al.bill_id = b.id")}
+UNION ALL
+SELECT 'credit_note', lpad(cn.id::text, 19, '0'), (cn.created_at AT TIME ZONE 'Asia/Shanghai')::date, l.title, b.id,
+    NULL::uuid, {_DIMENSIONS}, -cn.amount_fen, 0, 0, -cn.amount_fen
+{_OF.format(more="JOIN credit_notes cn ON cn.bill_line_id = l.id AND cn.bill_id = b.id")}
 """
 
 COLLECTION = Family(

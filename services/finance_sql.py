@@ -1,7 +1,7 @@
 """Pieces of SQL that several reports of finance share, each said once."""
 
 # What is still owed of the bill ``b``: its amount less what was paid of it.
-OWED = "(b.amount_fen - b.paid_fen)"
+OWED = "(b.amount_fen - b.credited_fen - b.paid_fen)"
 
 # The bills ``b`` that count: issued, and not taken back.
 COUNTS = "b.state NOT IN ('draft', 'void')"

@@ -18,6 +18,7 @@ from tests.siege_stories import STORIES
 # Units of work of the money that no household's day comes by, each with the reason.
 _CATCHING_UP = "after a restore: tests/test_restore.py"
 _REFUSED = "a refund that WeChat refuses or a person takes back: tests/test_refund.py"
+_BY_STAFF = "one transaction that a clerk repeats: tests/test_refund_bill.py, tests/test_refund_by_hand.py"
 _RECONCILED = "the comparison of a morning, which takes no payment's way: tests/test_reconciliation.py"
 ELSEWHERE = {
     "payments.catch_up._begin": _CATCHING_UP,
@@ -29,6 +30,10 @@ ELSEWHERE = {
     "payments.refund._note_trouble": _REFUSED,
     "payments.refund._commit_retry": _REFUSED,
     "payments.refund._commit_cancel": _REFUSED,
+    "payments.refund_approval._commit_approval": _BY_STAFF,
+    "payments.refund_by_hand._commit_change": _BY_STAFF,
+    "payments.refund_by_hand._commit_pay_out": _BY_STAFF,
+    "payments.refund_foreign._enter": _BY_STAFF,
     "payments.refund_foreign.record_foreign_refund": "made by hand at WeChat's site: tests/test_refund_rules.py",
     "payments.reconcile._read": _RECONCILED,
     "payments.reconcile._refuse": _RECONCILED,
