@@ -70,6 +70,7 @@ def test_the_doors_that_are_cheap_to_abuse_are_limited_and_the_callbacks_are_not
         "POST /api/v1/staff/me/second-factor/recovery-codes": {"second_factor_change"},
         "POST /api/v1/staff/me/second-factor/disable": {"second_factor_change"},
         "POST /api/v1/payments": {"open_payment"},
+        "POST /api/v1/prepaid-top-ups": {"open_payment"},
         "POST /api/v1/rooms/{room_id}/members": {"invite_member"},
         "POST /api/v1/occupancy-requests": {"occupancy_request"},
         "POST /api/v1/staff/customers/search": {"search_customer"},
@@ -79,6 +80,8 @@ def test_the_doors_that_are_cheap_to_abuse_are_limited_and_the_callbacks_are_not
         "GET /api/v1/staff/receipts/{receipt_id}/prints/{print_id}/pdf": {"read_receipt_file"},
         "POST /api/v1/staff/communities/{community_id}/bill-imports": {"read_bill_file"},
         "POST /api/v1/staff/communities/{community_id}/bill-imports/plan": {"read_bill_file"},
+        "POST /api/v1/staff/merchant-accounts/{merchant_account_id}/statements": {"read_bill_file"},
+        "POST /api/v1/staff/reconciliations/{reconciliation_id}/run": {"read_bill_file"},
     }
     assert not any(one.limits for one in all_routes() if one.path.startswith("/callbacks/"))
     for one in all_routes():
