@@ -66,6 +66,11 @@ class Act(StrEnum):
     DISCREPANCY_RESOLVE = "discrepancy.resolve"
     MESSAGE_READ = "message.read"
     AUDIT_READ = "audit.read"
+    SHIFT_READ = "shift.read"
+    SHIFT_WORK = "shift.work"  # open, count and hand over one's own, and take money in it
+    SHIFT_APPROVE = "shift.approve"
+    CASH_BANK = "cash.bank"  # from the safe to the bank
+    CASH_DRAW = "cash.draw"  # from the bank into the safe
 
 
 _ = Role
@@ -101,6 +106,11 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.DISCREPANCY_RESOLVE: frozenset({_.FINANCE}),
     Act.MESSAGE_READ: frozenset({_.MANAGER, _.BUTLER, _.AUDITOR}),
     Act.AUDIT_READ: frozenset({_.MANAGER, _.AUDITOR}),
+    Act.SHIFT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
+    Act.SHIFT_WORK: frozenset({_.CASHIER}),
+    Act.SHIFT_APPROVE: frozenset({_.FINANCE}),
+    Act.CASH_BANK: frozenset({_.CASHIER, _.FINANCE}),
+    Act.CASH_DRAW: frozenset({_.FINANCE}),
 }
 del _
 

@@ -8,6 +8,7 @@ from payments.bill import NewBill, NewLine, issue_bill_tx, publish_bill_tx, void
 from payments.bill_batch import issue_bills_tx
 from payments.callback import MAX_BYTES as MAX_NOTIFICATION_BYTES
 from payments.callback import receive
+from payments.cash import count_drawer_tx, drawer_tx, hand_over_drawer_tx, post_bank_slip_tx
 from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bills
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
@@ -20,6 +21,7 @@ from payments.errors import (
     BillOfAnother,
     BillsNeedSeparatePayments,
     BillVoided,
+    CashNotThere,
     LinesDoNotAddUp,
     NoSurplus,
     NotificationMalformed,
@@ -54,6 +56,7 @@ __all__ = [
     "BillOfAnother",
     "BillVoided",
     "BillsNeedSeparatePayments",
+    "CashNotThere",
     "CatchUpReport",
     "LinesDoNotAddUp",
     "NewBill",
@@ -84,7 +87,10 @@ __all__ = [
     "close",
     "close_payment",
     "configure",
+    "count_drawer_tx",
+    "drawer_tx",
     "forget_keys",
+    "hand_over_drawer_tx",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
@@ -92,6 +98,7 @@ __all__ = [
     "keys_changed_tx",
     "open_payment",
     "pay_group",
+    "post_bank_slip_tx",
     "publish_bill_tx",
     "read_bills",
     "receive",

@@ -107,6 +107,14 @@ class RefundAtWechat(Refusal):
     en = "WeChat has accepted this refund; an abnormal one is handled at WeChat's merchant platform."
 
 
+class CashNotThere(Refusal):
+    """Less cash of this legal entity is there than is to be taken out."""
+
+    status = 409
+    zh = "保险柜里该收款主体的现金不足，请核对金额。"
+    en = "There is less cash of this legal entity in the safe than is to be taken out."
+
+
 class WechatUnavailable(Refusal):
     """WeChat gave no trustworthy answer; the payment stays open, a repeat of the request goes on with it."""
 

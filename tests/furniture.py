@@ -169,6 +169,17 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "entries", **here, legal_entity_id=entity, kind="payment", source_id=own("paid attempt"),
                  debit_account_id=own("wechat_clearing"), credit_account_id=own("received"), amount_fen=100,
                  posted_at=NOW, posted_on=TODAY)  # fmt: skip
+    shift = {**org, **here, "staff_id": own("staff")}
+    await insert(owner, "staff", id=own("finance"), **org, username=f"finance{number}")
+    await insert(owner, "shifts", id=own("open shift"), **shift, state="open")
+    await insert(owner, "shifts", id=own("closed shift"), **shift, state="closed", closed_at=NOW)
+    await insert(owner, "shifts", id=own("shift"), **shift, state="approved", closed_at=NOW, handed_over_at=NOW,
+                 handed_to_shift_id=own("open shift"), approved_at=NOW,
+                 approved_by_staff_id=own("finance"))  # fmt: skip
+    await insert(owner, "shift_drawers", id=own("drawer"), **org, **here, shift_id=own("shift"), legal_entity_id=entity,
+                 expected_fen=1, counted_fen=1)  # fmt: skip
+    await insert(owner, "bank_slips", id=own("slip"), **org, **here, legal_entity_id=entity, kind="deposit",
+                 recorded_by_staff_id=own("staff"))  # fmt: skip
     await insert(owner, "receipts", id=own("receipt"), **org, **here, legal_entity_id=entity, customer_id=customer,
                  payer_resident_id=own("resident"), payment_id=own("payment"), year=2026, sequence=1,
                  issued_on=TODAY)  # fmt: skip
