@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import psutil
 
-from bench import notice, open_bills, settle
+from bench import notice, open_bills, reconcile, settle
 from bench.town import Town, town
 from payments import violations
 
@@ -28,10 +28,16 @@ async def settlements(built: Town) -> Found:
     return {}
 
 
+async def reconciliation(built: Town) -> Found:
+    """A million rows; --small takes twenty thousand."""
+    return await reconcile.run(built, 20_000 if "--small" in sys.argv else reconcile.ROWS)
+
+
 BENCHMARKS: dict[str, Callable[[Town], Awaitable[Found]]] = {
     "notice": notice.run,
     "open_bills": open_bills.run,
     "settlements": settlements,
+    "reconcile": reconciliation,
 }
 
 

@@ -17,6 +17,8 @@ Name = Annotated[str, Field(min_length=1, max_length=100)]
 Address = Annotated[str, Field(max_length=200)]
 Minutes = Annotated[int, Field(strict=True, ge=2, le=110, description="微信支付单保留几分钟")]
 
+PayDay = Annotated[int, Field(strict=True, ge=1, le=28, description="每月几号用预存款自动缴费；空: 不自动")]
+
 
 class CommunityBriefOut(Out):
     """A community as every resident of the company may see it."""
@@ -36,6 +38,8 @@ class CommunityOut(Out):
     merchant_account_id: Id | None
     oldest_arrears_first: bool
     payment_minutes: int
+    prepaid_fee_item_id: Id | None
+    prepaid_pay_day: int | None
 
 
 class NewCommunityIn(Body):
@@ -47,20 +51,25 @@ class NewCommunityIn(Body):
     merchant_account_id: str | None = None
     oldest_arrears_first: bool = False
     payment_minutes: Minutes = 30
+    prepaid_pay_day: PayDay | None = None
 
 
 class CommunityChangeIn(Body):
-    """What is left out or null stays; but ``merchant_account_id`` null means that nothing can be paid online."""
+    """What is left out or null stays; but null means for ``merchant_account_id`` that nothing can be paid online, for
+    ``prepaid_fee_item_id`` (whose money top-ups are) that residents cannot top up, for ``prepaid_pay_day`` that
+    balances pay by hand only."""
 
     name: Name | None = None
     address: Address | None = None
     merchant_account_id: str | None = None
     oldest_arrears_first: bool | None = None
     payment_minutes: Minutes | None = None
+    prepaid_fee_item_id: str | None = None
+    prepaid_pay_day: PayDay | None = None
 
 
 def _out(community: Community) -> CommunityOut:
-    account_id = community.merchant_account_id
+    account_id, prepaid_item_id = community.merchant_account_id, community.prepaid_fee_item_id
     return CommunityOut(
         id=str(community.id),
         name=community.name,
@@ -69,6 +78,8 @@ def _out(community: Community) -> CommunityOut:
         merchant_account_id=str(account_id) if account_id else None,
         oldest_arrears_first=community.oldest_arrears_first,
         payment_minutes=community.payment_minutes,
+        prepaid_fee_item_id=str(prepaid_item_id) if prepaid_item_id else None,
+        prepaid_pay_day=community.prepaid_pay_day,
     )
 
 
@@ -112,5 +123,5 @@ async def get_community(call: Call) -> CommunityOut:
        refusals=(NotPermitted, NotFound, service.MerchantAccountOfAnotherEntity))  # fmt: skip
 async def update_community(call: Call) -> CommunityOut:
     """The community's managers; where its money arrives only organization-wide ones may change."""
-    given = given_fields(call.body, nullable={"merchant_account_id"})
+    given = given_fields(call.body, nullable={"merchant_account_id", "prepaid_fee_item_id", "prepaid_pay_day"})
     return _out(await service.update_community(call.actor, call.id("community_id"), service.CommunityChange(**given)))

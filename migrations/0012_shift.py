@@ -56,9 +56,10 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON bank_slips
     FOR EACH ROW EXECUTE FUNCTION linli_refuse_change();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON bank_slips FOR EACH STATEMENT EXECUTE FUNCTION linli_refuse_change();
 
+ALTER TABLE payments ADD CONSTRAINT payments_tendered_check
+    CHECK (tendered_fen IS NULL OR (channel = 'cash' AND shift_id IS NOT NULL AND tendered_fen >= amount_fen));
 ALTER TABLE payments ADD CONSTRAINT payments_shift_id_fkey FOREIGN KEY (community_id, shift_id)
     REFERENCES shifts (community_id, id);
-CREATE INDEX payments_shift ON payments (shift_id) WHERE shift_id IS NOT NULL;
 """
 
 # A drawer and the safe hold cash, and cash cannot be less than none. Money that comes in never takes from them, and its
@@ -90,7 +91,7 @@ GRANT SELECT, INSERT ON bank_slips TO linli_app;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("linli", "0010_wechat_pay_key_dates")]
+    dependencies = [("linli", "0011_paid_at_once")]
 
     initial = False
 
@@ -202,6 +203,11 @@ class Migration(migrations.Migration):
             model_name="Payment",
             name="shift_id",
             field=fields.UUIDField(null=True),
+        ),
+        ops.AddField(
+            model_name="Payment",
+            name="tendered_fen",
+            field=fields.BigIntField(null=True),
         ),
         ops.RunSQL(GUARDS),
         ops.RunSQL(CASH),

@@ -66,6 +66,18 @@ class Act(StrEnum):
     DISCREPANCY_RESOLVE = "discrepancy.resolve"
     MESSAGE_READ = "message.read"
     AUDIT_READ = "audit.read"
+    PREPAID_READ = "prepaid.read"  # balances, their statements, and what runs paid
+    PREPAID_TOP_UP = "prepaid.top_up"  # ask for a top-up on behalf of a customer
+    PREPAID_PAY = "prepaid.pay"  # pay what a customer owes from their balance
+    PREPAID_MANAGE = "prepaid.manage"  # what a balance may pay, and runs over all of them
+    DEPOSIT_READ = "deposit.read"
+    DEPOSIT_ISSUE = "deposit.issue"  # ask a customer for one
+    DEPOSIT_DEDUCT = "deposit.deduct"
+    DEPOSIT_RETURN = "deposit.return"  # ask that it goes back, or withdraw that
+    RECONCILIATION_READ = "reconciliation.read"  # WeChat's bills, and where they differ from the books
+    RECONCILIATION_RUN = "reconciliation.run"  # compare again, give a file by hand, end a difference
+    ADJUSTMENT_ASK = "adjustment.ask"  # ask for an entry that no event explains
+    ADJUSTMENT_SIGN = "adjustment.sign"  # the second person, never the one who asked
     SHIFT_READ = "shift.read"
     SHIFT_WORK = "shift.work"  # open, count and hand over one's own, and take money in it
     SHIFT_APPROVE = "shift.approve"
@@ -106,6 +118,18 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.DISCREPANCY_RESOLVE: frozenset({_.FINANCE}),
     Act.MESSAGE_READ: frozenset({_.MANAGER, _.BUTLER, _.AUDITOR}),
     Act.AUDIT_READ: frozenset({_.MANAGER, _.AUDITOR}),
+    Act.PREPAID_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
+    Act.PREPAID_TOP_UP: frozenset({_.MANAGER, _.CASHIER, _.FINANCE}),
+    Act.PREPAID_PAY: frozenset({_.CASHIER, _.FINANCE}),
+    Act.PREPAID_MANAGE: frozenset({_.FINANCE}),
+    Act.DEPOSIT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
+    Act.DEPOSIT_ISSUE: frozenset({_.MANAGER, _.CASHIER, _.FINANCE}),
+    Act.DEPOSIT_DEDUCT: frozenset({_.FINANCE}),
+    Act.DEPOSIT_RETURN: frozenset({_.CASHIER, _.FINANCE}),
+    Act.RECONCILIATION_READ: frozenset({_.MANAGER, _.FINANCE, _.AUDITOR}),
+    Act.RECONCILIATION_RUN: frozenset({_.FINANCE}),
+    Act.ADJUSTMENT_ASK: frozenset({_.FINANCE}),
+    Act.ADJUSTMENT_SIGN: frozenset({_.MANAGER, _.FINANCE}),
     Act.SHIFT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
     Act.SHIFT_WORK: frozenset({_.CASHIER}),
     Act.SHIFT_APPROVE: frozenset({_.FINANCE}),

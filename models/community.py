@@ -18,6 +18,8 @@ class Community(Row):
     merchant_account_id = fields.UUIDField(null=True)  # where fee items without one of their own are paid
     oldest_arrears_first = fields.BooleanField(default=False)
     payment_minutes = fields.IntField(default=30)  # how long an opened payment can be paid at WeChat
+    prepaid_fee_item_id = fields.UUIDField(null=True)  # whose money top-ups are; null: residents cannot top up
+    prepaid_pay_day = fields.SmallIntField(null=True)  # of the month, when balances pay what is owed; null: by hand
 
     class Meta:
         table = "communities"

@@ -15,6 +15,8 @@ MODULES = [
         "merchant_account", "fee_item", "bill", "payment", "refund", "ledger", "notification", "receipt", "message",
         "discrepancy", "audit", "idempotency", "installation", "wechat_push", "shipping", "alarm",
         "process_report", "policy", "consent", "reveal", "export", "seal", "catch_up", "rate_limit", "second_factor",
+        "prepaid", "deposit",
+        "reconciliation",
         "shift", "bank_slip",
     )
 ]  # fmt: skip

@@ -40,6 +40,14 @@ class Account(Row):
     class Meta:
         table = "accounts"
 
+    @classmethod
+    def prepaid_of(cls, actor: Actor) -> QuerySet["Account"]:
+        """Prepaid balances: staff who may read them; residents: their own."""
+        found = cls.filter(kind=AccountKind.PREPAID)
+        if actor.is_staff:
+            return found.filter(community_id__in=actor.community_ids(Act.PREPAID_READ))
+        return found.filter(holder_id__in=actor.customer_ids, organization_id=actor.organization_id)
+
 
 class EntryKind(StrEnum):
     """Why money moved. (kind, source id, leg) is unique: the same event posts once, whatever is repeated."""
@@ -50,6 +58,12 @@ class EntryKind(StrEnum):
     REFUND_APPROVED = "refund_approved"  # what is to be given back leaves its account; source = refund
     REFUNDED = "refunded"  # WeChat gave it back; source = refund
     REFUND_CANCELLED = "refund_cancelled"  # an approval is reversed; source = refund
+    COMMISSION = "commission"  # WeChat kept it of a day's payments; source = reconciliation, or difference
+    COMMISSION_REFUND = "commission_refund"  # WeChat gave it back with refunds; the same sources
+    SETTLED_TO_BANK = "settled_to_bank"  # between WeChat's balance and the bank; source = movement
+    WECHAT_UNIDENTIFIED = "wechat_unidentified"  # money that only WeChat knew, to suspense; source = difference
+    FOREIGN_REFUND = "foreign_refund"  # given back at WeChat's own site, out of suspense; source = difference
+    ADJUSTMENT = "adjustment"  # two people say so; source = adjustment
     SHIFT_FLOAT = "shift_float"  # 备用金 from the safe into a drawer; source = shift drawer
     CASH_VARIANCE = "cash_variance"  # a count found more or less; source = shift drawer
     SHIFT_HANDOVER = "shift_handover"  # a counted drawer's cash to the next shift or the safe; source = shift drawer

@@ -1,6 +1,7 @@
 """支付单 and its 支付尝试."""
 
 from enum import StrEnum
+from uuid import UUID
 
 from tortoise import fields
 from tortoise.expressions import Q
@@ -17,6 +18,18 @@ class Channel(StrEnum):
 
     WECHAT_JSAPI = "wechat_jsapi"  # 小程序支付
     SURPLUS = "surplus"  # 溢收款转入: nothing comes from outside; the debtor's own surplus pays
+    CASH = "cash"  # 现金
+    POS = "pos"  # POS 刷卡
+    BANK_TRANSFER = "bank_transfer"  # 银行转账
+    PREPAID = "prepaid"  # 预存款抵扣: the debtor's own prepaid balance pays
+    DEPOSIT = "deposit"  # 押金抵扣: a deposit that is held for the debtor pays
+
+
+IN_HAND = frozenset({Channel.CASH, Channel.POS, Channel.BANK_TRANSFER})
+"""Money that is in hand when it is written down: it is recorded, whatever became of its bill."""
+
+INTERNAL = frozenset({Channel.SURPLUS, Channel.PREPAID, Channel.DEPOSIT})
+"""Money that is here already: nothing comes from outside, so it counts in no sum of what came."""
 
 
 class PaymentState(StrEnum):
@@ -65,11 +78,12 @@ class Payment(Row):
     community_id = fields.UUIDField()
     customer_id = fields.UUIDField()  # the debtor
     legal_entity_id = fields.UUIDField()
-    merchant_account_id = fields.UUIDField()
+    merchant_account_id = fields.UUIDField(null=True)  # of a payment through WeChat
     channel = fields.CharEnumField(Channel, max_length=32)
     payer_resident_id = fields.UUIDField(null=True, db_index=True)
     payer_staff_id = fields.UUIDField(null=True)
     shift_id = fields.UUIDField(null=True)  # of money that was taken at the counter
+    tendered_fen = fields.BigIntField(null=True)  # cash that was given; what is more than the amount went back
     amount_fen = fields.BigIntField()
     state = fields.CharEnumField(PaymentState, max_length=32, default=PaymentState.OPEN)
     surplus_fen = fields.BigIntField(default=0)  # of the money that came, what found no bill to go to
@@ -77,6 +91,9 @@ class Payment(Row):
     surplus_of_payment_id = fields.UUIDField(null=True)  # paid from the surplus of that payment (channel surplus)
     reserved_fen = fields.BigIntField(default=0, db_default=0)  # of refunds that are approved and not decided
     refunded_fen = fields.BigIntField(default=0, db_default=0)  # of refunds that WeChat confirmed
+    reference = fields.CharField(
+        max_length=64, default="", db_default=""
+    )  # the POS voucher's number, the bank's serial
     paid_at = fields.DatetimeField(null=True)  # the channel's time
     closed_at = fields.DatetimeField(null=True)
     close_reason = fields.CharEnumField(CloseReason, max_length=32, null=True)
@@ -145,15 +162,18 @@ ATTEMPT_MACHINE = StateMachine(
 
 class PaymentAttempt(Row):
     """One order at WeChat, committed before WeChat hears of it. ``request`` is the exact body that is sent, so that a
-    repeat after a lost answer is identical. Unique: (mchid, out_trade_no); at most one undecided per payment."""
+    repeat after a lost answer is identical. Unique: (mchid, out_trade_no); at most one undecided per payment.
+
+    What is paid at once has one attempt without a merchant, decided in the transaction that made it; its number is
+    unique among those: (``""``, out_trade_no)."""
 
     community_id = fields.UUIDField()
     payment_id = fields.UUIDField(db_index=True)
-    merchant_account_id = fields.UUIDField()
-    mode = fields.CharEnumField(MerchantMode, max_length=32)
-    mchid = fields.CharField(max_length=32)  # the calling one: sp_mchid in partner mode
+    merchant_account_id = fields.UUIDField(null=True)
+    mode = fields.CharEnumField(MerchantMode, max_length=32, null=True)
+    mchid = fields.CharField(max_length=32)  # the calling one: sp_mchid in partner mode; "" where nobody is called
     sub_mchid = fields.CharField(max_length=32, null=True)
-    appid = fields.CharField(max_length=32)  # sp_appid in partner mode
+    appid = fields.CharField(max_length=32, null=True)  # sp_appid in partner mode
     sub_appid = fields.CharField(max_length=32, null=True)
     openid = fields.CharField(max_length=128)
     out_trade_no = fields.CharField(max_length=32)
@@ -171,3 +191,9 @@ class PaymentAttempt(Row):
     class Meta:
         table = "payment_attempts"
         unique_together = (("mchid", "out_trade_no"),)
+
+    @property
+    def wechat_account_id(self) -> UUID:
+        """The merchant account that the order was placed through; only WeChat's orders are asked for theirs."""
+        assert self.merchant_account_id is not None, "no order at WeChat"
+        return self.merchant_account_id

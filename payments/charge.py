@@ -215,8 +215,10 @@ async def _create_payment_tx(actor: Actor, bills: Sequence[Bill], payer: Payer, 
 
 
 async def _create_attempt_tx(payment: Payment, bills: Sequence[Bill], payer: Payer) -> PaymentAttempt:
-    keys = await keys_of(payment.merchant_account_id)
-    if keys is None or not await MerchantAccount.exists(id=payment.merchant_account_id, active=True):
+    account_id = payment.merchant_account_id
+    assert account_id is not None, "what is payable online has one"
+    keys = await keys_of(account_id)
+    if keys is None or not await MerchantAccount.exists(id=account_id, active=True):
         raise BillNotPayableOnline(bill_title=bills[0].title)
     # A service provider orders as itself, for the mini-program that the payer is in.
     appid, sub_appid = payer.appid, None
@@ -228,7 +230,7 @@ async def _create_attempt_tx(payment: Payment, bills: Sequence[Bill], payer: Pay
     return await PaymentAttempt.create(
         community_id=payment.community_id,
         payment_id=payment.id,
-        merchant_account_id=payment.merchant_account_id,
+        merchant_account_id=account_id,
         mode=keys.mode,
         mchid=keys.mchid,
         sub_mchid=keys.sub_mchid,
@@ -246,7 +248,7 @@ async def _create_attempt_tx(payment: Payment, bills: Sequence[Bill], payer: Pay
             out_trade_no=out_trade_no,
             amount_fen=payment.amount_fen,
             expires_at=expires_at,
-            notify_url=settings().notify_url("pay", payment.merchant_account_id),
+            notify_url=settings().notify_url("pay", account_id),
         ),
         expires_at=expires_at,
         next_check_at=janitor.first_check_at(),
@@ -260,7 +262,7 @@ def _description(community_name: str, bills: Sequence[Bill]) -> str:
 
 
 async def _prepay(attempt: PaymentAttempt) -> OpenedPayment:
-    gateway = await gateway_of(attempt.merchant_account_id)
+    gateway = await gateway_of(attempt.wechat_account_id)
     if attempt.state is AttemptState.CREATED:
         try:
             prepay_id = await gateway.open_order(attempt.request)
@@ -280,9 +282,10 @@ async def _prepay(attempt: PaymentAttempt) -> OpenedPayment:
             raise WechatRefused(wechat_code=error.code) from error
         attempt = await _commit_prepay(attempt.id, prepay_id)
     payment = await Payment.get(id=attempt.payment_id)
-    if payment.state is not PaymentState.OPEN or attempt.prepay_id is None:
+    appid = attempt.sub_appid or attempt.appid
+    if payment.state is not PaymentState.OPEN or attempt.prepay_id is None or appid is None:
         return OpenedPayment(payment, None)
-    return OpenedPayment(payment, gateway.sign_for_phone(attempt.sub_appid or attempt.appid, attempt.prepay_id))
+    return OpenedPayment(payment, gateway.sign_for_phone(appid, attempt.prepay_id))
 
 
 async def _as_it_is(payment_id: UUID, error: GatewayRefused) -> OpenedPayment:

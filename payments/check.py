@@ -8,15 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 from models.unit_of_work import rows
-
-
-@dataclass(frozen=True)
-class Invariant:
-    """A truth. ``sql`` finds its violations as rows of (id, difference, …); it must find none."""
-
-    number: str
-    truth: str
-    sql: str
+from payments.check_cash import CASH
+from payments.check_held import HELD
+from payments.check_reconciliation import RECONCILIATION_INVARIANTS
+from payments.invariant import Invariant
 
 
 @dataclass(frozen=True)
@@ -28,7 +23,7 @@ class Violation:
     found: dict[str, Any]
 
 
-INVARIANTS = (
+INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "L1",
         "What is posted for an attempt is what WeChat says it received, and nothing is posted for an undecided one.",
@@ -41,16 +36,19 @@ INVARIANTS = (
     ),
     Invariant(
         "L2",
-        "Every entry of a payment debits the WeChat clearing account of the merchant account that received it; where "
-        "a kept surplus pays, the surplus of the debtor.",
+        "Every entry of a payment debits the account of its channel: the WeChat clearing account of the merchant "
+        "account that received it, cash of who took it, POS clearing, the bank, or what is held for the debtor.",
         """
         SELECT e.id, e.amount_fen AS difference FROM entries e
         LEFT JOIN payment_attempts a ON a.id = e.source_id
         LEFT JOIN payments p ON p.id = a.payment_id
         LEFT JOIN accounts d ON d.id = e.debit_account_id
         WHERE e.kind IN ('payment', 'surplus', 'suspense') AND (d.kind, d.holder_id) IS DISTINCT FROM
-            CASE p.channel WHEN 'surplus' THEN ROW('surplus'::varchar, p.customer_id)
-                           ELSE ROW('wechat_clearing'::varchar, a.merchant_account_id) END""",
+            CASE WHEN p.channel IN ('surplus', 'prepaid', 'deposit') THEN ROW(p.channel, p.customer_id)
+                 WHEN p.channel = 'cash' THEN ROW('cash_on_hand'::varchar, d.holder_id)
+                 WHEN p.channel = 'pos' THEN ROW('pos_clearing'::varchar, NULL::uuid)
+                 WHEN p.channel = 'bank_transfer' THEN ROW('bank'::varchar, NULL::uuid)
+                 ELSE ROW('wechat_clearing'::varchar, a.merchant_account_id) END""",
     ),
     Invariant(
         "L3",
@@ -297,12 +295,22 @@ INVARIANTS = (
     ),
     Invariant(
         "L24",
-        "Through a merchant account no more went back than came: its WeChat clearing account is never overdrawn.",
+        "Through a merchant account no more went back or to the bank than came: its WeChat clearing accounts are not "
+        "overdrawn, but for refunds that no fund-flow bill tells of yet and differences that are open.",
         """
-        SELECT a.id, sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END) AS difference
+        SELECT a.holder_id AS id, sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END)
+               AS difference
         FROM accounts a JOIN entries e ON a.id IN (e.debit_account_id, e.credit_account_id)
-        WHERE a.kind = 'wechat_clearing' GROUP BY a.id
-        HAVING sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END) < 0""",
+        LEFT JOIN (SELECT merchant_account_id, (max(bill_on) + 1) AT TIME ZONE 'Asia/Shanghai' AS until
+                   FROM reconciliations WHERE kind = 'fund_flow' AND state = 'read' GROUP BY 1) told
+          ON told.merchant_account_id = a.holder_id
+        LEFT JOIN (SELECT merchant_account_id, sum(abs(difference_fen)) AS fen FROM differences
+                   WHERE state = 'open' GROUP BY 1) open ON open.merchant_account_id = a.holder_id
+        WHERE a.kind = 'wechat_clearing'
+          AND NOT COALESCE(e.kind IN ('refunded', 'foreign_refund') AND e.occurred_at >= told.until, false)
+        GROUP BY a.holder_id
+        HAVING sum(CASE WHEN a.id = e.debit_account_id THEN e.amount_fen ELSE -e.amount_fen END)
+               < -COALESCE(max(open.fen), 0)""",
     ),
     Invariant(
         "L25",
@@ -314,6 +322,9 @@ INVARIANTS = (
         LEFT JOIN messages m ON m.source_id = r.id AND m.kind = 'refunded'
         WHERE e.posted_at < now() - interval '5 minutes' AND m.id IS NULL""",
     ),
+    *HELD,
+    *CASH,
+    *RECONCILIATION_INVARIANTS,
 )
 
 

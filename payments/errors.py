@@ -1,6 +1,6 @@
 """What the island refuses, each named as the fact that it is."""
 
-from kit.errors import Refusal
+from kit.errors import InvalidInput, Refusal
 
 
 class BillAlreadyPaid(Refusal):
@@ -91,6 +91,54 @@ class BillOfAnother(Refusal):
     en = "The bill is owed by another customer or to another legal entity than the surplus."
 
 
+class BillIsNoCharge(Refusal):
+    """What the debtor has here already pays charges only: not a top-up of itself, nor another deposit."""
+
+    status = 409
+    zh = "账单“{bill_title}”是预存款或押金，不能用已有余额支付。"
+    en = "The bill is a top-up or a deposit; it cannot be paid with money that is held here."
+
+
+class BillNotForPrepaid(Refusal):
+    """It was agreed that the balance pays other fee items, or the bill is no charge."""
+
+    status = 409
+    zh = "按约定，预存款不能用于支付账单“{bill_title}”。"
+    en = "It was agreed that the prepaid balance does not pay this bill."
+
+
+class NothingOwed(Refusal):
+    """There is no bill that the balance may pay."""
+
+    status = 409
+    zh = "没有可以用预存款支付的账单。"
+    en = "Nothing is owed that the prepaid balance may pay."
+
+
+class LessIsOwed(Refusal):
+    """``owed_fen`` is what the bill can still take."""
+
+    status = 409
+    zh = "账单“{bill_title}”的待缴金额已变化，请刷新后重试。"
+    en = "Less is owed on the bill than was chosen to be paid."
+
+
+class NotEnoughHeld(Refusal):
+    """What is held for the debtor does not reach; ``held_fen`` is what there is."""
+
+    status = 409
+    zh = "余额不足：现有{yuan}元。"
+    en = "Not enough is held: CNY {yuan}."
+
+
+class NotThroughWechat(Refusal):
+    """The money did not come through WeChat, so WeChat cannot give it back."""
+
+    status = 409
+    zh = "这笔钱不是通过微信支付收的，不能原路退回微信。"
+    en = "The money did not come through WeChat and cannot go back that way."
+
+
 class RefundJustSent(Refusal):
     """The refund was sent to WeChat a moment ago: whether WeChat knows it cannot be told yet."""
 
@@ -155,3 +203,26 @@ class UnknownOrder(Refusal):
     zh = "订单尚未找到，请稍后重试。"
     en = "No such order yet; send it again."
     retry_after_s = 15
+
+
+class DifferenceNotConfirmed(Refusal):
+    """WeChat, asked for the number, does not say what its bill says, or the money is in the books already."""
+
+    status = 409
+    zh = "微信没有确认这笔款项，或已入账，不能挂账。"
+    en = "WeChat does not confirm this money, or it is in the books already."
+
+
+class SecondPersonNeeded(Refusal):
+    """Who asks for an adjustment cannot sign it."""
+
+    status = 409
+    zh = "调整需要另一个人复核，申请人不能自己复核。"
+    en = "An adjustment is signed by a second person, not by the one who asked for it."
+
+
+class AccountsNotAdjustable(InvalidInput):
+    """Only money between WeChat, the bank, commission and suspense is adjusted."""
+
+    zh = "只能在微信在途、银行存款、手续费、待查款之间调整，且两个科目不能相同。"
+    en = "Adjustments move money between wechat_clearing, bank, commission and suspense, between two different ones."

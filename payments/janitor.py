@@ -67,7 +67,7 @@ async def check_attempt(attempt_id: UUID) -> PaymentState | None:
     attempt = await PaymentAttempt.get_or_none(id=attempt_id)
     if attempt is None:
         return None
-    gateway = await gateway_of(attempt.merchant_account_id, tries=1)  # whoever asks here asks again anyway
+    gateway = await gateway_of(attempt.wechat_account_id, tries=1)  # whoever asks here asks again anyway
     try:
         answer = await gateway.ask(attempt.out_trade_no)
     except GatewayError as error:
@@ -75,7 +75,7 @@ async def check_attempt(attempt_id: UUID) -> PaymentState | None:
         await _look_again(attempt_id, answered=False)
         return (await Payment.get(id=attempt.payment_id)).state
     if answer.state is TradeState.PAID and answer.paid is not None:
-        await settle(attempt.merchant_account_id, answer.paid, asked=True)
+        await settle(attempt.wechat_account_id, answer.paid, asked=True)
     elif attempt.state not in UNDECIDED:
         await _look_again(attempt_id, answered=True)
     elif answer.state is TradeState.CLOSED:
@@ -125,13 +125,13 @@ async def close_payment(payment_id: UUID, reason: CloseReason, *, tries: int = T
 
 async def _close_at_wechat(attempt: PaymentAttempt, tries: int) -> bool:
     """Whether nobody can pay the order any more, by WeChat's word; when it is paid instead, settle it."""
-    gateway = await gateway_of(attempt.merchant_account_id, tries=tries)
+    gateway = await gateway_of(attempt.wechat_account_id, tries=tries)
     try:
         await gateway.close_order(attempt.out_trade_no)
     except OrderAlreadyPaid:
         answer = await gateway.ask(attempt.out_trade_no)
         if answer.paid is not None:
-            await settle(attempt.merchant_account_id, answer.paid, asked=True)
+            await settle(attempt.wechat_account_id, answer.paid, asked=True)
         return False
     except OrderNotThere:
         # Unsigned, and perhaps only late. Without a prepay id no phone can pay it; with one, a phone may have, and

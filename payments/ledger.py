@@ -18,8 +18,14 @@ CREDITED = {
 DEBITED = {
     Channel.WECHAT_JSAPI: (AccountKind.WECHAT_CLEARING, "merchant_account_id"),
     Channel.SURPLUS: (AccountKind.SURPLUS, "customer_id"),
+    Channel.CASH: (AccountKind.CASH_ON_HAND, "holder_id"),
+    Channel.POS: (AccountKind.POS_CLEARING, "holder_id"),
+    Channel.BANK_TRANSFER: (AccountKind.BANK, "holder_id"),
+    Channel.PREPAID: (AccountKind.PREPAID, "customer_id"),
+    Channel.DEPOSIT: (AccountKind.DEPOSIT, "customer_id"),
 }
-"""Where the money of a payment comes from, by its channel: the account, and which id of the payment holds it."""
+"""Where the money of a payment comes from, by its channel: the account, and which id of the payment holds it.
+``holder_id`` is that of the tender (``payments/at_once.py``)."""
 
 HELD_FOR_CUSTOMER = frozenset({AccountKind.PREPAID, AccountKind.DEPOSIT, AccountKind.SURPLUS})
 """Liabilities: their holder is the debtor. ``received`` has no holder, clearing and suspense a merchant account."""

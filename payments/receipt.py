@@ -88,7 +88,7 @@ async def _content(payment: Payment, attempt: PaymentAttempt, community: Communi
         "amount_fen": payment.amount_fen,
         "amount_in_capitals": chinese_capitals(payment.amount_fen),
         "channel": str(payment.channel),
-        "transaction_id": attempt.transaction_id,
+        "transaction_id": payment.reference or attempt.transaction_id,
         "paid_at": payment.paid_at.astimezone(clock.BEIJING).isoformat(timespec="seconds") if payment.paid_at else None,
     }
 

@@ -30,7 +30,7 @@ from models.refund import (
 )
 from models.unit_of_work import unit_of_work
 from payments.case import reopen_case_tx, resolve_case_tx
-from payments.errors import RefundAtWechat, RefundJustSent, WechatUnavailable
+from payments.errors import NotThroughWechat, RefundAtWechat, RefundJustSent, WechatUnavailable
 from payments.gateways.base import GatewayError, RefundFact, RefundStatus
 from payments.gateways.wechat_refund import TOO_OLD, NextStep, next_step, refund_request
 from payments.merchant import gateway_of, settings
@@ -57,9 +57,11 @@ async def approve_refund_tx(actor: Actor, payment: Payment, kind: RefundKind, am
 
     Afterwards the amount is reserved on the payment, has left its account for refund_pending, and an attempt with its
     number waits to be sent; the caller calls ``submit_refund`` after the commit, and the sweep does should it not.
-    Reserving more than came is refused by the database.
+    Reserving more than came is refused by the database. Refuses with NotThroughWechat what WeChat never had.
     """
     assert actor.id is not None, "a refund is approved by somebody"
+    if payment.merchant_account_id is None:
+        raise NotThroughWechat()
     payment.reserved_fen += amount_fen
     await payment.save(update_fields=["reserved_fen"])
     now = clock.now()
@@ -85,7 +87,7 @@ async def approve_refund_tx(actor: Actor, payment: Payment, kind: RefundKind, am
 
 async def _new_attempt_tx(refund: Refund) -> RefundAttempt:
     paid = await PaymentAttempt.get(payment_id=refund.payment_id, state=AttemptState.PAID)
-    assert paid.transaction_id and paid.received_fen, "a paid attempt has what WeChat calls it"
+    assert paid.transaction_id and paid.received_fen and paid.mode, "a paid attempt has what WeChat calls it"
     out_refund_no = f"R{clock.today():%Y%m%d}{new_code(18)}"
     return await RefundAttempt.create(
         community_id=refund.community_id,

@@ -86,7 +86,7 @@ async def settle_tx(
             await _resolve_doubts_tx(order, "query_agrees_with_the_journal")
         return _about(order, Settled.ALREADY)
     if not mismatches:
-        await _apply_tx(order, fact, notice)
+        await apply_tx(order, fact, notice)
         return _about(order, Settled.APPLIED)
     if asked and state is not AttemptState.PAID:
         await _suspend_tx(order, fact, mismatches)
@@ -113,7 +113,9 @@ def _mismatches(order: dict[str, Any], fact: PaidFact) -> tuple[str, ...]:
     return tuple(name for name, (ours, theirs) in compared.items() if ours != theirs)
 
 
-async def _apply_tx(order: dict[str, Any], fact: PaidFact, notice: Notice | None) -> None:
+async def apply_tx(order: dict[str, Any], fact: PaidFact, notice: Notice | None = None) -> int:
+    """Post, allocate and mark what surely came for ``order``: the columns of its attempt and payment, which the caller
+    made or locked. The bills are locked here. Returns what found no bill, in fen; it has its case."""
     bills = await rows(settle_sql.LOCK_BILLS, order["payment_id"])
     lines = await rows(settle_sql.LINES_DUE, [bill["id"] for bill in bills])
     shares, surplus_fen = spread(fact.amount_fen, _dues(bills, lines))
@@ -122,6 +124,7 @@ async def _apply_tx(order: dict[str, Any], fact: PaidFact, notice: Notice | None
     await _write_tx(order, fact, shares, surplus_fen, legs, notice)
     if surplus_fen:
         await _open_case_tx(order, fact, DiscrepancyKind.SURPLUS, (), amount_fen=surplus_fen)
+    return surplus_fen
 
 
 def _dues(bills: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]]) -> list[BillDue]:

@@ -2,31 +2,22 @@
 
 The decision is taken under the lock of the payment that brought the money, so that two clerks at once are one decision
 and one refusal. What is kept pays bills through the same settle as any other money: the channel is ``surplus``, and the
-debtor's surplus account stands where WeChat's clearing account would.
+debtor's surplus account stands where WeChat's clearing account would (``payments/at_once.py``).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from kit import clock
 from kit.errors import NotFound
-from kit.ids import new_code
 from models import audit
 from models.access import Actor
 from models.bill import PAYABLE, Bill, BillKind, BillLine, BillState
 from models.discrepancy import Discrepancy, DiscrepancyKind
 from models.fee_item import FeeItem
-from models.payment import (
-    AttemptState,
-    Channel,
-    Payment,
-    PaymentAttempt,
-    PaymentBill,
-    PaymentState,
-    SurplusFate,
-)
+from models.payment import Channel, Payment, PaymentBill, SurplusFate
 from models.refund import Refund, RefundKind
+from payments.at_once import Portion, Tender, pay_at_once_tx
 from payments.bill import NewBill, NewLine, issue_bill_tx
 from payments.errors import (
     BillAlreadyPaid,
@@ -36,25 +27,15 @@ from payments.errors import (
     PaymentInProgress,
     SurplusDecided,
 )
-from payments.gateways.base import PaidFact
 from payments.refund import approve_refund_tx
-from payments.settle import Settled, settle_tx
 
 KEPT_TITLE = "溢收款转预存"
-
-
-@dataclass(frozen=True)
-class _Portion:
-    """A bill and what of the surplus is for it."""
-
-    bill: Bill
-    amount_fen: int
 
 
 async def return_surplus_tx(actor: Actor, case: Discrepancy, reason: str) -> Refund:
     """Decide that the surplus of a case goes back to who paid; the approved refund.
 
-    The caller calls ``submit_refund`` after the commit. Refuses with NoSurplus and SurplusDecided.
+    The caller calls ``submit_refund`` after the commit. Refuses with NoSurplus, SurplusDecided and NotThroughWechat.
     """
     payment = await _decide_tx(case, SurplusFate.RETURNED)
     return await approve_refund_tx(actor, payment, RefundKind.SURPLUS, payment.surplus_fen, reason)
@@ -73,8 +54,9 @@ async def keep_surplus_tx(actor: Actor, case: Discrepancy, bill_ids: Sequence[UU
     left_fen = source.surplus_fen - sum(portion.amount_fen for portion in portions)
     if left_fen:
         top_up = await _top_up_tx(actor, source, case, left_fen)
-        portions.append(_Portion(top_up, left_fen))
-    payment = await _payment_tx(actor, source, portions)
+        portions.append(Portion(top_up.id, left_fen))
+    tender = Tender(Channel.SURPLUS, source.customer_id, clock.now(), surplus_of_payment_id=source.id)
+    payment = await pay_at_once_tx(actor, portions, tender)
     await audit.record_tx(
         actor,
         "surplus.keep",
@@ -82,7 +64,7 @@ async def keep_surplus_tx(actor: Actor, case: Discrepancy, bill_ids: Sequence[UU
         payment.id,
         organization_id=payment.organization_id,
         community_id=payment.community_id,
-        after={"amount_fen": payment.amount_fen, "bill_ids": [str(portion.bill.id) for portion in portions]},
+        after={"amount_fen": payment.amount_fen, "bill_ids": [str(portion.bill_id) for portion in portions]},
     )
     return payment
 
@@ -99,7 +81,7 @@ async def _decide_tx(case: Discrepancy, fate: SurplusFate) -> Payment:
     return payment
 
 
-async def _portions_tx(source: Payment, bill_ids: Sequence[UUID]) -> list[_Portion]:
+async def _portions_tx(source: Payment, bill_ids: Sequence[UUID]) -> list[Portion]:
     """The chosen bills that the surplus reaches, oldest first; locked."""
     bills = await Bill.filter(id__in=list(bill_ids)).order_by("id").select_for_update()
     if len(bills) != len(set(bill_ids)):
@@ -112,7 +94,7 @@ async def _portions_tx(source: Payment, bill_ids: Sequence[UUID]) -> list[_Porti
     for bill in sorted(bills, key=lambda bill: (bill.accrued_on, bill.due_on, bill.id)):
         portion_fen = min(left_fen, bill.amount_fen - bill.paid_fen)
         if portion_fen:
-            portions.append(_Portion(bill, portion_fen))
+            portions.append(Portion(bill.id, portion_fen))
             left_fen -= portion_fen
     return portions
 
@@ -148,62 +130,3 @@ async def _top_up_tx(actor: Actor, source: Payment, case: Discrepancy, amount_fe
         lines=[NewLine(item.id, KEPT_TITLE, amount_fen)],
     )
     return await issue_bill_tx(actor, new)
-
-
-async def _payment_tx(actor: Actor, source: Payment, portions: Sequence[_Portion]) -> Payment:
-    """A payment of the channel surplus for the portions, settled in the same transaction: nothing can come between."""
-    payment = await Payment.create(
-        organization_id=source.organization_id,
-        community_id=source.community_id,
-        customer_id=source.customer_id,
-        legal_entity_id=source.legal_entity_id,
-        merchant_account_id=source.merchant_account_id,
-        channel=Channel.SURPLUS,
-        payer_staff_id=actor.id,
-        amount_fen=source.surplus_fen,
-        surplus_of_payment_id=source.id,
-    )
-    for portion in portions:
-        await PaymentBill.create(
-            community_id=portion.bill.community_id,
-            payment_id=payment.id,
-            bill_id=portion.bill.id,
-            customer_id=portion.bill.customer_id,
-            legal_entity_id=portion.bill.legal_entity_id,
-            amount_fen=portion.amount_fen,
-        )
-    paid = await PaymentAttempt.get(payment_id=source.id, state=AttemptState.PAID)
-    number = f"K{clock.today():%Y%m%d}{new_code(18)}"
-    now = clock.now()
-    await PaymentAttempt.create(
-        community_id=payment.community_id,
-        payment_id=payment.id,
-        merchant_account_id=payment.merchant_account_id,
-        mode=paid.mode,
-        mchid=paid.mchid,
-        sub_mchid=paid.sub_mchid,
-        appid=paid.appid,
-        sub_appid=paid.sub_appid,
-        openid="",
-        out_trade_no=number,
-        amount_fen=payment.amount_fen,
-        request="",  # nothing is sent anywhere
-        expires_at=now,
-        next_check_at=now,
-    )
-    fact = PaidFact(
-        mchid=paid.mchid,
-        sub_mchid=paid.sub_mchid,
-        appid=paid.appid,
-        out_trade_no=number,
-        transaction_id=number,
-        amount_fen=payment.amount_fen,
-        currency="CNY",
-        occurred_at=now,
-        openid=None,
-    )
-    settled = await settle_tx(payment.merchant_account_id, fact, asked=True)
-    assert settled.outcome is Settled.APPLIED, settled
-    await payment.refresh_from_db()
-    assert (payment.state, payment.surplus_fen) == (PaymentState.PAID, 0), "the portions were counted under the locks"
-    return payment

@@ -53,21 +53,29 @@ def create_app(config: Config) -> App:
     app.exception(ControlError)(on_control_error)
     app.exception(Exception)(on_exception)
 
-    async def open_state(app: App) -> None:
-        context = app.ctx.sandbox = open_context(config)
-        context.courier.start()
-        context.decider.start(lambda seq: refund.decide(context, seq))
+    async def begin(app: App) -> None:
+        open_state(app, config)
 
-    async def close_state(app: App) -> None:
-        opened: Context | None = getattr(app.ctx, "sandbox", None)
-        if opened is not None:
-            await opened.decider.stop()
-            await opened.courier.stop()
-            opened.store.close()
-
-    app.before_server_start(open_state)
+    app.before_server_start(begin)
     app.after_server_stop(close_state)
     return app
+
+
+def open_state(app: App, config: Config) -> None:
+    """Have the app be the WeChat of a state file: what was due in it goes on."""
+    context = app.ctx.sandbox = open_context(config)
+    context.courier.start()
+    context.decider.start(lambda seq: refund.decide(context, seq))
+
+
+async def close_state(app: App) -> None:
+    """Stop what is under way and close the state file; another may be opened then."""
+    opened: Context | None = getattr(app.ctx, "sandbox", None)
+    if opened is not None:
+        app.ctx.sandbox = None
+        await opened.decider.stop()
+        await opened.courier.stop()
+        opened.store.close()
 
 
 def open_context(config: Config) -> Context:

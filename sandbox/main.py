@@ -33,7 +33,14 @@ def serve(config: Config) -> None:
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncIterator[str]:
     """Inside, a sandbox serves on the present event loop; gives its address. For tests."""
-    app = create_app(config)
+    async with serving(create_app(config), config) as base:
+        yield base
+
+
+@contextlib.asynccontextmanager
+async def serving(app: App, config: Config) -> AsyncIterator[str]:
+    """The same for an app that is made already: making one costs more than most tests, so they may share it and open a
+    state of their own each (``open_state`` and ``close_state``)."""
     # Sanic rewrites its protocol's methods at every start, and fails at the second one in a process.
     app.config.TOUCHUP = False
     listening = _listen(config)

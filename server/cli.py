@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 from server.child import end_with_parent
+from server.reconcile_command import reconcile
 from server.settings import Settings, get_settings
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ keys = typer.Typer(help="Keys of phones, ID numbers and merchant secrets (docs/p
 app.add_typer(keys, name="keys")
 staff = typer.Typer(help="Accounts of staff.", no_args_is_help=True)
 app.add_typer(staff, name="staff")
+app.command()(reconcile)
 
 
 def fail(sentence: str) -> NoReturn:

@@ -84,6 +84,10 @@ def _cases(now: Readings) -> Facts | None:
     return {"suspense": left["suspense"], "doubtful": left["doubtful_notice"]} if any(left.values()) else None
 
 
+def _bills(now: Readings) -> Facts | None:
+    return {"number": now.bills_missing, "since": now.bills_missing_since} if now.bills_missing else None
+
+
 def _unchecked(now: Readings) -> Facts | None:
     age_s = now.books_checked_s
     return {"hours": age_s // 3600} if age_s is not None and age_s > UNCHECKED_S else None
@@ -163,6 +167,13 @@ ALARMS = (
         "待处理差错：挂账{suspense}笔，存疑{doubtful}笔",
         "Cases wait for finance: {suspense} in suspense, {doubtful} doubtful",
         _cases,
+    ),
+    Alarm(
+        "bills_missing",
+        Severity.WARNING,
+        "有{number}份微信账单到中午还没有对账，最早是{since}的",
+        "{number} of WeChat's bills were not reconciled by noon, the oldest of {since}",
+        _bills,
     ),
     Alarm(
         BOOKS,

@@ -44,6 +44,7 @@ class NewCommunity:
     merchant_account_id: str | None = None
     oldest_arrears_first: bool = False
     payment_minutes: int = 30
+    prepaid_pay_day: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class CommunityChange:
     merchant_account_id: str | None = KEEP
     oldest_arrears_first: bool = KEEP
     payment_minutes: int = KEEP
+    prepaid_fee_item_id: str | None = KEEP
+    prepaid_pay_day: int | None = KEEP
 
 
 @unit_of_work
@@ -70,6 +73,7 @@ async def create_community(actor: Actor, new: NewCommunity) -> Community:
             merchant_account_id=await _merchant_account_id(actor, new.merchant_account_id),
             oldest_arrears_first=new.oldest_arrears_first,
             payment_minutes=new.payment_minutes,
+            prepaid_pay_day=new.prepaid_pay_day,
         )
     await audit.record_tx(
         actor, "community.create", "community", community.id, organization_id=community.organization_id,
@@ -82,8 +86,8 @@ async def create_community(actor: Actor, new: NewCommunity) -> Community:
 async def update_community(actor: Actor, community_id: UUID, change: CommunityChange) -> Community:
     """Change settings: the community's managers; where its money arrives: organization-wide managers only.
 
-    Refuses NotFound (community, merchant account), NotPermitted, and MerchantAccountOfAnotherEntity when a fee item
-    without an account of its own belongs to another legal entity than the new one.
+    Refuses NotFound (community, merchant account, fee item), NotPermitted, and MerchantAccountOfAnotherEntity when a
+    fee item without an account of its own belongs to another legal entity than the new one.
     """
     community = await get_visible(Community.visible_to(actor).select_for_update(), community_id)
     require(actor, Act.ORGANIZATION_MANAGE, community_id=community.id)
@@ -94,6 +98,9 @@ async def update_community(actor: Actor, community_id: UUID, change: CommunityCh
         require(actor, Act.ORGANIZATION_MANAGE)
         changed["merchant_account_id"] = await _merchant_account_id(actor, changed["merchant_account_id"])
         await _keep_entities_apart_tx(community, changed["merchant_account_id"])
+    if changed.get("prepaid_fee_item_id") is not None:
+        item = FeeItem.filter(community_id=community.id, active=True)
+        changed["prepaid_fee_item_id"] = (await get_visible(item, changed["prepaid_fee_item_id"])).id
     before = _settings(community)
     if changed:
         community.update_from_dict(changed)
@@ -134,11 +141,13 @@ async def _keep_entities_apart_tx(community: Community, merchant_account_id: UUI
 
 
 def _settings(community: Community) -> dict[str, Any]:
-    account_id = community.merchant_account_id
+    account_id, prepaid_item_id = community.merchant_account_id, community.prepaid_fee_item_id
     return {
         "name": community.name,
         "address": community.address,
         "merchant_account_id": str(account_id) if account_id else None,
         "oldest_arrears_first": community.oldest_arrears_first,
         "payment_minutes": community.payment_minutes,
+        "prepaid_fee_item_id": str(prepaid_item_id) if prepaid_item_id else None,
+        "prepaid_pay_day": community.prepaid_pay_day,
     }

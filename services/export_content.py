@@ -19,6 +19,8 @@ from models.bill import Bill, BillLine
 from models.community import Community
 from models.consent import Consent
 from models.customer import PHONE_CONTEXT, Customer
+from models.deposit import Deposit, DepositDeduction
+from models.ledger import Account
 from models.message import Message
 from models.occupancy import Occupancy, OccupancyRequest
 from models.organization import Organization
@@ -32,6 +34,7 @@ from models.secret import decrypt
 from models.session import Session
 from models.wechat_app import WechatApp
 from services.customer import id_number_masked
+from services.prepaid import shown_balances
 from services.receipt import customer_name_for
 from services.session import resident_actor
 
@@ -165,6 +168,24 @@ async def _payments(actor: Actor) -> list[dict[str, Any]]:
     ]
 
 
+async def _prepaid_accounts(actor: Actor) -> list[dict[str, Any]]:
+    ids = [account.id for account in await _all(Account.prepaid_of(actor))]
+    return [_of(one, "legal_entity", "balance_fen", "pays_monthly") for one in await shown_balances(ids)]
+
+
+async def _deposits(actor: Actor) -> list[dict[str, Any]]:
+    deposits = await _all(Deposit.visible_to(actor))
+    deductions: dict[UUID, list[dict[str, Any]]] = {}
+    for one in await _all(DepositDeduction.filter(deposit_id__in=[deposit.id for deposit in deposits])):
+        told = _of(one, "amount_fen", "reason", "bill_id") | {"at": one.created_at}
+        deductions.setdefault(one.deposit_id, []).append(told)
+    return [
+        _of(one, "title", "state", "amount_fen", "deducted_fen", "created_at", "return_asked_at")
+        | {"deductions": deductions.get(one.id, [])}
+        for one in deposits
+    ]
+
+
 async def _receipts(actor: Actor) -> list[dict[str, Any]]:
     return [
         _of(one, "number", "payment_id", "issued_on")
@@ -212,6 +233,8 @@ PARTS: dict[str, Part] = {
     "occupancy_requests": _requests,
     "bills": _bills,
     "payments": _payments,
+    "prepaid_accounts": _prepaid_accounts,
+    "deposits": _deposits,
     "receipts": _receipts,
     "messages": _messages,
     "consents": _consents,

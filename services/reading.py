@@ -67,6 +67,12 @@ SELECT kind, version, wechat_calls, wechat_calls_unknown, wechat_skew_ms, databa
 FROM process_reports WHERE reported_at > $1 LIMIT $2
 """
 _WORKER = "SELECT max(last_heartbeat) AS at FROM procrastinate_workers"
+# Days whose bill WeChat should have given by noon of the next day, and that were not read.
+_BILLS = """
+SELECT count(*) AS number, min(bill_on) AS oldest_on FROM (
+    SELECT bill_on FROM reconciliations
+    WHERE state = 'waiting' AND (bill_on + 1 + time '12:00') AT TIME ZONE 'Asia/Shanghai' <= $1 LIMIT $2) w
+"""
 _ALARMS = "SELECT name, active, checked_at FROM alarms"
 
 
@@ -85,6 +91,8 @@ class Readings:
     cases: Mapping[str, int] = field(default_factory=dict)  # open ones by kind
     cases_left: Mapping[str, int] = field(default_factory=dict)  # those of them that nothing has cleared up by itself
     last_callback_s: int | None = None
+    bills_missing: int = 0  # of days that should have been reconciled by noon
+    bills_missing_since: str = ""  # the oldest of them
     posted_lately: int = 0  # payments of WeChat posted in the last half hour, the last two minutes left out
     merchant_certificate_days: int | None = None  # the one that ends first
     platform_certificate_days: int | None = None
@@ -106,6 +114,7 @@ async def read(fetch: Fetch) -> Readings:
     return Readings(
         **await _work(fetch, now),
         **await _callbacks(fetch, now),
+        **await _bills(fetch, now),
         **_certificates(await fetch(_CERTIFICATES, AT_MOST), now),
         **_processes(await fetch(_REPORTS, now - _REPORT_LASTS, AT_MOST)),
         **_alarms(await fetch(_ALARMS), now),
@@ -138,6 +147,11 @@ async def _callbacks(fetch: Fetch, now: datetime) -> dict[str, Any]:
     last = await fetch(_LAST_CALLBACK)
     (posted,) = await fetch(_POSTED, now - LATELY, now - timedelta(minutes=2))
     return {"last_callback_s": _age_s(last[0]["at"], now) if last else None, "posted_lately": posted["number"]}
+
+
+async def _bills(fetch: Fetch, now: datetime) -> dict[str, Any]:
+    (bills,) = await fetch(_BILLS, now, AT_MOST)
+    return {"bills_missing": bills["number"], "bills_missing_since": str(bills["oldest_on"] or "")}
 
 
 def _certificates(accounts: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, Any]:

@@ -24,13 +24,15 @@ _LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # none that is misread
 async def after_settlement(payment_id: UUID) -> None:
     """Everything that follows from a settled payment; may run again at any point without doing anything twice.
 
-    Afterwards the receipt is numbered, the payer's message is queued, other payments that were under way for the same
-    bills are closed at WeChat, and where the app has to tell WeChat of it (发货信息), that is queued.
+    Afterwards the receipt is numbered, a deposit that was paid is held, the payer's message is queued, other payments
+    that were under way for the same bills are closed at WeChat, and where the app has to tell WeChat of it (发货信息),
+    that is queued.
     """
     receipt = await payments.issue_receipt(payment_id)
     payment = await Payment.get(id=payment_id)
     if receipt is None or payment.state is not PaymentState.PAID:
         return
+    await unit_of_work(payments.hold_deposits_tx)(payment_id)
     if payment.payer_resident_id is not None:
         await _tell_payer(payment, receipt)
     chosen = await PaymentBill.filter(payment_id=payment_id).values_list("bill_id", flat=True)

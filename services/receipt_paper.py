@@ -23,7 +23,15 @@ MISSING = "〓"
 FONT = "NotoSansSC"
 NOT_AN_INVOICE = "本收据为收款凭证，不作为发票使用；需要发票请联系物业服务中心。"
 
-_CHANNELS = {"wechat_jsapi": "微信支付", "surplus": "溢收款转入"}
+_CHANNELS = {
+    "wechat_jsapi": "微信支付",
+    "surplus": "溢收款转入",
+    "cash": "现金",
+    "pos": "POS 刷卡",
+    "bank_transfer": "银行转账",
+    "prepaid": "预存款抵扣",
+    "deposit": "押金抵扣",
+}
 # Drawn as nothing by everybody: joiners, variation selectors, marks of direction, byte order marks.
 _INVISIBLE = re.compile(
     "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]"

@@ -13,7 +13,7 @@ import structlog
 from kit import clock
 from kit.ids import new_id
 from models.bill import Bill
-from models.payment import AttemptState, Channel, Payment, PaymentAttempt, PaymentBill, PaymentState
+from models.payment import INTERNAL, AttemptState, Payment, PaymentAttempt, PaymentBill, PaymentState
 from models.shipping import SHIPPING_MACHINE, ShippingState, ShippingUpload
 from models.unit_of_work import rows, unit_of_work
 from models.wechat_app import WechatApp
@@ -44,7 +44,7 @@ async def queue_upload(payment: Payment) -> bool:
     """See to it that a settled payment is told, if its app tells; whether it is queued now. Again is nothing new."""
     if payment.state is not PaymentState.PAID or payment.paid_at is None:
         return False
-    if payment.channel is Channel.SURPLUS:  # WeChat knows the payment that brought the money, and not this one
+    if payment.merchant_account_id is None or payment.channel in INTERNAL:  # WeChat does not know of it
         return False
     attempt = await PaymentAttempt.get(payment_id=payment.id, state=AttemptState.PAID)
     appid = attempt.sub_appid or attempt.appid

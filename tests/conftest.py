@@ -1,7 +1,6 @@
 """One PostgreSQL per test process, built by the migrations; a clone of it, a sandbox and the real app per test."""
 
 import asyncio
-import contextlib
 import itertools
 import json
 import os
@@ -30,8 +29,10 @@ from models import secret
 from models.database import config, connect, credentials, disconnect
 from models.unit_of_work import drain as drain_units
 from models.unit_of_work import row, rows
+from sandbox.app import App, close_state, open_state
+from sandbox.app import create_app as create_sandbox
 from sandbox.config import Config
-from sandbox.main import running
+from sandbox.main import serving
 from server.app import create_app
 from server.embedded_postgres import EmbeddedPostgres
 from server.log import configure_logs
@@ -175,21 +176,34 @@ class SandboxControl:
                 await asyncio.sleep(0.01)
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def wechat(wechat_state: Path) -> AsyncIterator[tuple[App, str]]:
+    """The sandbox's server, with its address, for all tests of the process."""
+    config = Config(wechat_state, port=0)
+    app = create_sandbox(config)
+    async with serving(app, config) as base:
+        await close_state(app)  # each test opens its own
+        yield app, base
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def sandbox(
-    database: Database, api_base: str, wechat_state: Path, tmp_path: Path
+    database: Database, api_base: str, wechat: tuple[App, str], wechat_state: Path, tmp_path: Path
 ) -> AsyncIterator[SandboxControl]:
     """WeChat, fresh for the test; our payments and logins speak to it."""
     state = tmp_path / "sandbox.db"
     shutil.copy(wechat_state, state)
-    async with contextlib.AsyncExitStack() as opened:
-        base = await opened.enter_async_context(running(Config(state, port=0, api_base=api_base)))
-        client = await opened.enter_async_context(httpx.AsyncClient(base_url=base, trust_env=False, timeout=15))
-        payments.configure(payments.PaymentSettings(base, api_base, dev=True))
-        miniprogram.configure(base)
-        yield SandboxControl(base, client)
-        await payments.close()
-        await miniprogram.close()
+    app, base = wechat
+    open_state(app, Config(state, port=0, api_base=api_base))
+    try:
+        async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=15) as client:
+            payments.configure(payments.PaymentSettings(base, api_base, dev=True))
+            miniprogram.configure(base)
+            yield SandboxControl(base, client)
+            await payments.close()
+            await miniprogram.close()
+    finally:
+        await close_state(app)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

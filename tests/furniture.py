@@ -145,11 +145,17 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "payment_bills", id=own("choice"), **here, payment_id=own("payment"), bill_id=own("bill"),
                  customer_id=customer, legal_entity_id=entity, amount_fen=100, live=True)  # fmt: skip
     attempt = {**here, "payment_id": own("payment"), "merchant_account_id": merchant, "mode": "direct",
-               "mchid": f"190000000{number}", "amount_fen": 100}  # fmt: skip
+               "mchid": f"190000000{number}", "appid": "wx0000000000000001", "amount_fen": 100}  # fmt: skip
     await insert(owner, "payment_attempts", id=own("attempt"), **attempt, out_trade_no="number-1", state="created",
                  next_check_at=NOW)  # fmt: skip
     await insert(owner, "payment_attempts", id=own("paid attempt"), **attempt, out_trade_no="number-2", state="paid",
                  transaction_id="4200000001", received_fen=100, paid_at=NOW)  # fmt: skip
+    await insert(owner, "payments", id=own("cash payment"), **org, **here, customer_id=customer, legal_entity_id=entity,
+                 channel="cash", payer_staff_id=own("staff"), amount_fen=100, surplus_fen=0, state="paid",
+                 paid_at=NOW)  # fmt: skip
+    await insert(owner, "payment_attempts", id=own("cash attempt"), **here, payment_id=own("cash payment"),
+                 amount_fen=100, mchid="", out_trade_no=f"own-number-{number}", state="paid",
+                 transaction_id=f"own-number-{number}", received_fen=100, paid_at=NOW)  # fmt: skip
     refund = {**org, **here, "payment_id": own("payment"), "customer_id": customer, "legal_entity_id": entity,
               "merchant_account_id": merchant, "method": "wechat_original", "amount_fen": 50,
               "asked_by_staff_id": own("staff"), "approved_by_staff_id": own("staff")}  # fmt: skip
@@ -169,6 +175,23 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "entries", **here, legal_entity_id=entity, kind="payment", source_id=own("paid attempt"),
                  debit_account_id=own("wechat_clearing"), credit_account_id=own("received"), amount_fen=100,
                  posted_at=NOW, posted_on=TODAY)  # fmt: skip
+    await owner.execute("UPDATE communities SET prepaid_fee_item_id = $1 WHERE id = $2", own("item"), own("community"))
+    await insert(owner, "prepaid_top_ups", id=own("top-up"), **org, **here, customer_id=customer, bill_id=own("bill"),
+                 next_check_at=NOW)  # fmt: skip
+    await insert(owner, "prepaid_agreements", id=own("agreement"), **org, **here, account_id=own("received"),
+                 fee_item_ids="[]")  # fmt: skip
+    await insert(owner, "prepaid_runs", id=own("run"), **org, **here, month=date(2026, 11, 1), state="running",
+                 next_check_at=NOW)  # fmt: skip
+    await insert(owner, "prepaid_runs", id=own("done run"), **org, **here, started_by_staff_id=own("staff"),
+                 state="done", finished_at=NOW)  # fmt: skip
+    await insert(owner, "prepaid_run_lines", id=own("run line"), **here, run_id=own("run"), account_id=own("received"),
+                 payment_id=own("payment"), outcome="paid", paid_fen=100, bill_count=1)  # fmt: skip
+    await insert(owner, "deposits", id=own("deposit"), **org, **here, room_id=own("room"), customer_id=customer,
+                 legal_entity_id=entity, bill_id=own("bill"), amount_fen=100, deducted_fen=0, state="return_asked",
+                 return_asked_at=NOW, return_asked_by_staff_id=own("staff"), return_reason="x")  # fmt: skip
+    await insert(owner, "deposit_deductions", id=own("deduction"), **org, **here, deposit_id=own("deposit"),
+                 payment_id=own("payment"), bill_id=own("bill"), amount_fen=1, attachments='["x"]',
+                 staff_id=own("staff"))  # fmt: skip
     shift = {**org, **here, "staff_id": own("staff")}
     await insert(owner, "staff", id=own("finance"), **org, username=f"finance{number}")
     await insert(owner, "shifts", id=own("open shift"), **shift, state="open")
@@ -178,6 +201,9 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
                  approved_by_staff_id=own("finance"))  # fmt: skip
     await insert(owner, "shift_drawers", id=own("drawer"), **org, **here, shift_id=own("shift"), legal_entity_id=entity,
                  expected_fen=1, counted_fen=1)  # fmt: skip
+    await insert(owner, "payments", id=own("taken payment"), **org, **here, customer_id=customer,
+                 legal_entity_id=entity, channel="pos", reference="000123", payer_staff_id=own("staff"),
+                 shift_id=own("shift"), amount_fen=100, surplus_fen=0, state="paid", paid_at=NOW)  # fmt: skip
     await insert(owner, "bank_slips", id=own("slip"), **org, **here, legal_entity_id=entity, kind="deposit",
                  recorded_by_staff_id=own("staff"))  # fmt: skip
     await insert(owner, "receipts", id=own("receipt"), **org, **here, legal_entity_id=entity, customer_id=customer,
@@ -200,3 +226,29 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
                  resolved_by_staff_id=own("staff"))  # fmt: skip
     await insert(owner, "notifications", id=own("notification"), merchant_account_id=merchant,
                  kind="payment", outcome="applied", noticed_at=NOW)  # fmt: skip
+    await _reconciliation(owner, number)
+
+
+async def _reconciliation(owner: asyncpg.Connection, number: int) -> None:
+    def own(name: str) -> uuid.UUID:
+        return uid(number, name)
+
+    at = {"organization_id": uid(organization_of(number), "organization"), "merchant_account_id": own("merchant")}
+    await insert(owner, "staff", id=own("second person"), organization_id=at["organization_id"],
+                 username=f"second{number}")  # fmt: skip
+    await insert(owner, "statements", id=own("statement"), **at, kind="trade", bill_on=TODAY, source="by_hand",
+                 given_by_staff_id=own("staff"), sha256=f"{number}" * 64, state="current")  # fmt: skip
+    await insert(owner, "statement_parts", id=own("part"), statement_id=own("statement"), number=0)
+    await insert(owner, "reconciliations", id=own("day"), **at, kind="trade", bill_on=TODAY, state="read",
+                 statement_id=own("statement"), read_at=NOW)  # fmt: skip
+    await insert(owner, "statement_sums", id=own("sum"), reconciliation_id=own("day"), community_id=own("community"),
+                 legal_entity_id=own("entity"))  # fmt: skip
+    await insert(owner, "differences", id=own("difference"), **at, reconciliation_id=own("day"), about="refund",
+                 community_id=own("community"), kind="fee", state="resolved", attempt_id=own("paid attempt"),
+                 refund_attempt_id=own("refund attempt"), resolved_at=NOW, resolved_by_staff_id=own("staff"),
+                 resolution="x")  # fmt: skip
+    await insert(owner, "movements", id=own("movement"), **at, number=f"{number}", amount_fen=100, posted_fen=100)
+    await insert(owner, "adjustments", id=own("adjustment"), **at, community_id=own("community"),
+                 legal_entity_id=own("entity"), difference_id=own("difference"), debit_kind="suspense",
+                 credit_kind="wechat_clearing", state="posted", asked_by_staff_id=own("staff"),
+                 decided_by_staff_id=own("second person"), decided_at=NOW)  # fmt: skip

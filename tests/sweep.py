@@ -10,7 +10,20 @@ import httpx
 from pydantic import BaseModel
 
 from handlers.route import Route
+from kit import clock
 from models.access import Role
+from models.bill import BillKind
+from models.reconciliation import (
+    Adjustment,
+    DayState,
+    Difference,
+    DifferenceAbout,
+    DifferenceKind,
+    Reconciliation,
+    Statement,
+    StatementKind,
+    StatementSource,
+)
 from tests.conftest import Drain, SandboxControl
 from tests.surplus_home import paid_for_nothing
 from tests.world import Home, Person, World, unknown_id
@@ -124,7 +137,47 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
     surplus = await paid_for_nothing(home, finance, sandbox, drain, [str(bill.id)])
     await sandbox.fault("refund_outcome", outcome="PROCESSING", times=1)  # nothing moves by itself under the sweep
     refund = (await surplus.send_back()).json()
-    return ids | {"discrepancy_id": surplus.case_id, "refund_id": refund["id"]}
+    deposit = await world.bill(
+        home.company, home.room, home.customer, 500, month=date(2025, 2, 1), kind=BillKind.DEPOSIT
+    )
+    top_up = await world.bill(
+        home.company, home.room, home.customer, 500, month=date(2025, 2, 1), kind=BillKind.PREPAID
+    )
+    both = (await home.open(bill_ids=[str(deposit.id), str(top_up.id)])).json()
+    held = (await sandbox.pay(both)).json()
+    await sandbox.called_back(held["out_trade_no"])
+    await drain()
+    run = (await finance.post(f"/api/v1/staff/communities/{home.community.id}/prepaid-runs")).json()
+    await drain()
+    more = {
+        "deposit_id": await owner.fetchval("SELECT id::text FROM deposits"),
+        "prepaid_account_id": await owner.fetchval("SELECT id::text FROM accounts WHERE kind = 'prepaid'"),
+        "prepaid_run_id": run["id"],
+    }
+    assert all(more.values()), more
+    ids |= await _reconciled(home, finance)
+    return ids | more | {"discrepancy_id": surplus.case_id, "refund_id": refund["id"]}
+
+
+async def _reconciled(home: Home, finance: Person) -> dict[str, str]:
+    """A day of WeChat's bills with a file, a difference, and an adjustment that waits for its second signature."""
+    at: dict[str, Any] = {"organization_id": home.company.id, "merchant_account_id": home.company.merchant.id}
+    statement = await Statement.create(
+        **at, source=StatementSource.FETCHED, sha256="0" * 64, plain_bytes=1, packed_bytes=1
+    )
+    day = await Reconciliation.create(
+        **at, kind=StatementKind.TRADE, bill_on=date(2026, 1, 1), state=DayState.QUIET, our_fen=100
+    )
+    difference = await Difference.create(
+        **at, reconciliation_id=day.id, community_id=home.community.id, about=DifferenceAbout.PAYMENT, number="number",
+        kind=DifferenceKind.ONLY_WITH_US, occurred_at=clock.now(), our_fen=100, difference_fen=-100,
+    )  # fmt: skip
+    adjustment = await Adjustment.create(
+        **at, community_id=home.community.id, legal_entity_id=home.company.legal_entity.id, debit_kind="suspense",
+        credit_kind="bank", amount_fen=1, reason="x", asked_by_staff_id=finance.staff.id,
+    )  # fmt: skip
+    made = {"statement": statement, "reconciliation": day, "difference": difference, "adjustment": adjustment}
+    return {f"{name}_id": str(row.id) for name, row in made.items()}
 
 
 def named_ids(one: Route) -> set[str]:

@@ -77,6 +77,7 @@ QUIET = Readings(last_callback_s=60, books_checked_s=3600)
         ({"janitor_due": 1, "janitor_overdue_s": 601}, {"janitor_overdue"}),
         ({"cases": {"suspense": 1, "surplus": 5}, "cases_left": {"surplus": 5}}, set()),
         ({"cases_left": {"doubtful_notice": 1}}, {"cases_open"}),
+        ({"bills_missing": 1, "bills_missing_since": "2026-11-02"}, {"bills_missing"}),
         ({"books_checked_s": 36 * 3600}, set()),
         ({"books_checked_s": 36 * 3600 + 1}, {"books_unchecked"}),
         ({"wechat_calls": 4, "wechat_calls_unknown": 4}, set()),

@@ -94,6 +94,7 @@ async def accepted(owner: asyncpg.Connection, *statements: str) -> None:
 # --- checks ---------------------------------------------------------------------------------------------------------
 
 # constraint: (table, row of the first community, what to set so that this check and no foreign key is broken)
+AT_ONCE = ("cash", "pos", "bank_transfer", "prepaid", "deposit")
 CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "alarms_check": ("alarms", "", ["begun_at = NULL", "told_at = NULL"]),
     "allocations_amount_fen_check": ("allocations", "", ["amount_fen = 0", "amount_fen = -1"]),
@@ -162,6 +163,14 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "payment_attempts_amount_fen_check": (
         "payment_attempts", "attempt", ["amount_fen = 0", "amount_fen = 10000000000001"],
     ),
+    "payment_attempts_at_once": (
+        "payment_attempts", "cash attempt",
+        ["state = 'prepaid'", "state = 'closed'", "state = 'suspended'"],
+    ),
+    "payment_attempts_merchant_whole": (
+        "payment_attempts", "attempt",
+        ["merchant_account_id = NULL", "mode = NULL", "appid = NULL", "mchid = ''", "mode = NULL, appid = NULL"],
+    ),
     "payment_attempts_check": ("payment_attempts", "attempt", ["next_check_at = NULL"]),
     "payment_attempts_check1": ("payment_attempts", "attempt", ["state = 'prepaid'"]),
     "payment_attempts_check2": (
@@ -187,11 +196,15 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
         "payments", "payment",
         ["state = 'closed'", "state = 'closed', closed_at = now()", "state = 'closed', close_reason = 'x'"],
     ),
-    "payments_check3": ("payments", "payment", ["payer_resident_id = NULL, payer_staff_id = NULL"]),
     "payments_fate_of_surplus": (
         "payments", "payment",
         ["surplus_fate = 'kept'", "surplus_fate = 'returned'", "surplus_fen = 1, surplus_fate = 'lost'"],
     ),
+    "payments_has_payer": ("payments", "payment", ["payer_resident_id = NULL, payer_staff_id = NULL"]),
+    "payments_merchant_by_channel": (
+        "payments", "payment", ["merchant_account_id = NULL", *(f"channel = '{one}'" for one in AT_ONCE)],
+    ),
+    "payments_reference_by_channel": ("payments", "payment", ["reference = 'x'", "reference = 'x', channel = 'cash'"]),
     "payments_returned_was_paid": (
         "payments", "payment", ["state = 'open', reserved_fen = 1", "state = 'suspended', refunded_fen = 1"],
     ),
@@ -203,6 +216,9 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     ),
     "payments_surplus_channel": ("payments", "payment", ["channel = 'surplus'", "surplus_of_payment_id = id"]),
     "payments_state_check": ("payments", "payment", ["state = 'lost'"]),
+    "payments_tendered_check": (
+        "payments", "payment", ["tendered_fen = 100", "tendered_fen = 99, channel = 'cash'"],
+    ),
     "policies_words_check": ("policies", "policy", ["text = NULL"]),
     "receipt_files_check": ("receipt_files", "file", ["state = 'queued'", "next_check_at = now()"]),
     "receipt_files_check1": (
@@ -287,6 +303,67 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "sessions_check1": ("sessions", "session", ["second_factor_at = now()"]),
     "wechat_pay_keys_check": ("wechat_pay_keys", "key", ["effective_at = now(), expires_at = now()"]),
     "staff_roles_role_check": ("staff_roles", "role", ["role = 'owner'", "role = 'family'", "role = 'tenant'"]),
+    "communities_prepaid_pay_day_check": ("communities", "community", ["prepaid_pay_day = 0", "prepaid_pay_day = 29"]),
+    "deposit_deductions_amount_check": ("deposit_deductions", "deduction", ["amount_fen = 0"]),
+    "deposit_deductions_evidence_check": (
+        "deposit_deductions", "deduction", ["reason = ''", "attachments = '[]'", "attachments = '{}'"],
+    ),
+    "deposits_amount_check": ("deposits", "deposit", ["amount_fen = 0"]),
+    "deposits_deducted_check": (
+        "deposits",
+        "deposit",
+        ["deducted_fen = 100", "deducted_fen = -1", "state = 'lost'", "state = 'held', deducted_fen = 1",
+         "state = 'part_deducted'", "state = 'part_deducted', deducted_fen = 100",
+         "state = 'spent', deducted_fen = 99"],
+    ),
+    "deposits_return_check": (
+        "deposits", "deposit",
+        ["state = 'held'", "return_asked_at = NULL", "return_reason = NULL", "return_asked_by_staff_id = NULL"],
+    ),
+    "prepaid_agreements_items_check": ("prepaid_agreements", "agreement", ["fee_item_ids = '{}'"]),
+    "prepaid_run_lines_outcome_check": ("prepaid_run_lines", "run line", ["outcome = 'lost'"]),
+    "prepaid_run_lines_paid_check": (
+        "prepaid_run_lines", "run line",
+        ["paid_fen = 0", "payment_id = NULL", "bill_count = 0", "still_owed_fen = -1", "paid_fen = -1"],
+    ),
+    "prepaid_runs_finished_check": (
+        "prepaid_runs", "run", ["finished_at = now()", "next_check_at = NULL", "state = 'done'"],
+    ),
+    "prepaid_runs_month_check": ("prepaid_runs", "run", ["month = '2026-11-02'"]),
+    "prepaid_runs_started_check": ("prepaid_runs", "done run", ["started_by_staff_id = NULL", "month = '2026-10-01'"]),
+    "prepaid_runs_state_check": ("prepaid_runs", "run", ["state = 'lost'"]),
+    "adjustments_amount_fen_check": ("adjustments", "adjustment", ["amount_fen = 0", "amount_fen = -1"]),
+    "adjustments_check": ("adjustments", "adjustment", ["credit_kind = debit_kind"]),
+    "adjustments_check1": (
+        "adjustments", "adjustment", ["decided_at = NULL", "decided_by_staff_id = NULL", "state = 'asked'"],
+    ),
+    "adjustments_state_check": ("adjustments", "adjustment", ["state = 'lost'"]),
+    "adjustments_two_people": ("adjustments", "adjustment", ["asked_by_staff_id = decided_by_staff_id"]),
+    "differences_check": (
+        "differences", "difference",
+        ["resolved_at = NULL", "resolved_by_staff_id = NULL", "resolution = NULL", "state = 'open'"],
+    ),
+    "differences_kind_check": ("differences", "difference", ["kind = 'lost'"]),
+    "differences_state_check": ("differences", "difference", ["state = 'lost'"]),
+    "movements_amount_fen_check": ("movements", "movement", ["amount_fen = 0, posted_fen = 0"]),
+    "movements_check": ("movements", "movement", ["posted_fen = 101", "posted_fen = -1", "amount_fen = -100"]),
+    "reconciliations_check": (
+        "reconciliations", "day", ["statement_id = NULL", "read_at = NULL", "state = 'quiet'"],
+    ),
+    "reconciliations_check1": (
+        "reconciliations", "day", ["state = 'waiting', statement_id = NULL, read_at = NULL, next_check_at = NULL"],
+    ),
+    "reconciliations_state_check": ("reconciliations", "day", ["state = 'lost'"]),
+    "statement_parts_check": ("statement_parts", "part", ["number = -1", "body = ''"]),
+    "statement_sums_check": (
+        "statement_sums", "sum", ["line_count = 0", "paid_fen = -1", "refunded_fen = -1"],
+    ),
+    "statements_check": ("statements", "statement", ["plain_bytes = 0", "packed_bytes = 0"]),
+    "statements_check1": ("statements", "statement", ["kind = NULL", "bill_on = NULL"]),
+    "statements_check2": ("statements", "statement", ["state = 'superseded'", "superseded_at = now()"]),
+    "statements_check3": ("statements", "statement", ["state = 'refused'"]),
+    "statements_sha256_check": ("statements", "statement", ["sha256 = ''", "sha256 = repeat('A', 64)"]),
+    "statements_state_check": ("statements", "statement", ["state = 'lost'"]),
     "wechat_apps_check": ("wechat_apps", "app", ["push_token_cipher = 'x'", "push_key_cipher = 'x'"]),
 }  # fmt: skip
 
@@ -336,7 +413,15 @@ UNIQUE = {
     "payment_attempts_order": ("merchant_account_id, out_trade_no", ""),
     "payment_attempts_transaction": ("mchid, transaction_id", "(transaction_id IS NOT NULL)"),
     "payment_bills_one_live": ("bill_id", "live"),
+    "payments_reference_once": ("legal_entity_id, channel, reference", "((reference)::text <> ''::text)"),
     "payments_one_from_surplus": ("surplus_of_payment_id", "(surplus_of_payment_id IS NOT NULL)"),
+    "deposit_deductions_payment": ("payment_id", ""),
+    "deposits_bill": ("bill_id", ""),
+    "prepaid_agreements_account": ("account_id", ""),
+    "prepaid_runs_one_a_month": ("community_id, month", "(month IS NOT NULL)"),
+    "prepaid_runs_one_running": ("community_id", "((state)::text = 'running'::text)"),
+    "prepaid_top_ups_bill": ("bill_id", ""),
+    "uid_prepaid_run_run_id_44d58b": ("run_id, account_id", ""),
     "policies_number": ("organization_id, kind, number", ""),
     "receipt_files_one": ("receipt_id, format, masked, print_id, template_version", "nulls equal"),
     "receipts_payment_id_key": ("payment_id", ""),
@@ -379,6 +464,13 @@ UNIQUE = {
     "uid_wechat_iden_app_id_da3482": ("app_id, openid", ""),
     "uid_wechat_pay__merchan_841c01": ("merchant_account_id, serial", ""),
     "uid_wechat_push_app_id_59fc4e": ("app_id, dedupe_key", ""),
+    "uid_differences_reconci_86fec7": ("reconciliation_id, about, number", ""),
+    "uid_movements_merchan_79b4c2": ("merchant_account_id, number", ""),
+    "uid_reconciliat_merchan_68c478": ("merchant_account_id, kind, bill_on", ""),
+    "uid_statement_p_stateme_57a16e": ("statement_id, number", ""),
+    "uid_statement_s_reconci_247a78": ("reconciliation_id, community_id, legal_entity_id", ""),
+    "uid_statements_merchan_b1fd27": ("merchant_account_id, sha256", ""),
+    "statements_one_current": ("merchant_account_id, kind, bill_on", "((state)::text = 'current'::text)"),
 }  # fmt: skip
 
 
@@ -556,7 +648,18 @@ RESTRICT = asyncpg.RestrictViolationError
 
 @pytest.mark.parametrize(
     "table",
-    ["entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals"],
+    [
+        "entries",
+        "allocations",
+        "audits",
+        "receipts",
+        "receipt_prints",
+        "policies",
+        "consents",
+        "reveals",
+        "seals",
+        "statement_parts",
+    ],
 )
 async def test_what_was_written_stays_for_the_owner_too(room_to_break: asyncpg.Connection, table: str) -> None:
     for column in await room_to_break.fetch(
@@ -728,6 +831,34 @@ class TestAnIssuedBill:
         await refused(room_to_break, check, *made, allocate, pay.replace("40", "41"))
 
 
+async def test_a_statement_stays_as_it_came(room_to_break: asyncpg.Connection) -> None:
+    of = f"WHERE id = '{uid(1, 'statement')}'"
+    for change in ("sha256 = repeat('f', 64)", "plain_bytes = 7", "packed_bytes = 7", "source = 'fetched'",
+                   "bill_on = bill_on - 1", "kind = 'fund_flow'"):  # fmt: skip
+        await refused(room_to_break, RESTRICT, f"UPDATE statements SET {change} {of}")
+    await refused(room_to_break, RESTRICT, f"DELETE FROM statements {of}")
+    await accepted(room_to_break, f"UPDATE statements SET state = 'superseded', superseded_at = now() {of}")
+    signed = f"UPDATE adjustments SET state = 'asked', decided_at = NULL, decided_by_staff_id = NULL {of}"
+    await refused(room_to_break, RESTRICT, signed.replace(str(uid(1, "statement")), str(uid(1, "adjustment"))))
+
+
+async def test_what_is_held_is_never_overdrawn(room_to_break: asyncpg.Connection) -> None:
+    for kind in ("prepaid", "deposit"):
+        await room_to_break.execute(f"UPDATE accounts SET kind = '{kind}' WHERE id = '{uid(1, 'received')}'")
+        back = (
+            "INSERT INTO entries (community_id, legal_entity_id, kind, source_id, leg, debit_account_id,"
+            " credit_account_id, amount_fen, occurred_at, posted_at, posted_on) SELECT community_id, legal_entity_id,"
+            " kind, source_id, leg + 7, credit_account_id, debit_account_id, {fen}, occurred_at, posted_at, posted_on"
+            f" FROM entries WHERE source_id = '{uid(1, 'paid attempt')}' ORDER BY id LIMIT 1"
+        )
+        await accepted(room_to_break, back.format(fen=100))
+        await refused(room_to_break, asyncpg.CheckViolationError, back.format(fen=101))
+        await refused(
+            room_to_break, asyncpg.CheckViolationError, back.format(fen=60),
+            back.format(fen=41).replace("leg + 7", "leg + 8"),
+        )  # fmt: skip
+
+
 async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
     paid = f"WHERE id = '{uid(1, 'payment')}'"
     close = "state = 'closed', closed_at = now(), close_reason = 'expired'"
@@ -754,11 +885,13 @@ async def test_final_states_stay(room_to_break: asyncpg.Connection) -> None:
 
 APPEND_ONLY = {
     "entries", "allocations", "audits", "receipts", "receipt_prints", "policies", "consents", "reveals", "seals",
+    "deposit_deductions",
+    "statement_parts",
     "bank_slips",
 }  # fmt: skip
 MAY_DELETE = {
     "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors",
-    "sessions", "staff_roles", "wechat_identities", "wechat_pushes",
+    "sessions", "staff_roles", "statement_sums", "wechat_identities", "wechat_pushes",
 }  # fmt: skip
 
 
@@ -802,7 +935,7 @@ async def test_the_application_is_connected_as_that_role_and_refused(database: D
     assert await rows("SELECT current_user::text AS role") == [{"role": "linli_app"}]
     of_company = {"policies", "consents", "reveals"}
     walls = {table: "organization_id" if table in of_company else "community_id" for table in APPEND_ONLY}
-    walls["seals"] = "scope"
+    walls |= {"seals": "scope", "statement_parts": "number"}
     attempts = [f"UPDATE {table} SET {wall} = {wall}" for table, wall in walls.items()]
     attempts += [
         f"DELETE FROM {table}" for table in (*APPEND_ONLY, "bills", "payments", "payment_attempts", "accounts")

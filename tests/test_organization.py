@@ -92,6 +92,7 @@ async def test_a_community_is_opened_from_nothing(world: World, api: httpx.Async
     assert community == {
         "id": community["id"], "name": "阳光花园", "code": "YGHY", "address": "",
         "merchant_account_id": merchant["id"], "oldest_arrears_first": False, "payment_minutes": 30,
+        "prepaid_fee_item_id": None, "prepaid_pay_day": None,
     }  # fmt: skip
     assert (item["merchant_account_id"], item["active"]) == (None, True)
     # Secrets went in and are readable to the program only.

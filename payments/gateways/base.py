@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import BinaryIO, Protocol
+
+from models.reconciliation import StatementKind
 
 
 class TradeState(StrEnum):
@@ -194,6 +196,11 @@ class Gateway(Protocol):
     async def trade_bill(self, bill_on: date) -> TradeBill:
         """Everything that was paid and refunded on a Beijing day; empty when nothing was. Raises BillNotReady,
         BillUnreadable, OutcomeUnknown or GatewayRefused."""
+        ...
+
+    async def bill_file(self, kind: StatementKind, bill_on: date, into: BinaryIO) -> bool:
+        """Write a day's bill, as it comes, into a file; False when there is none, for nothing happened that day. The
+        file is the one whose hash was signed. Raises as ``trade_bill``."""
         ...
 
     def sign_for_phone(self, appid: str, prepay_id: str) -> PhoneOrder:

@@ -11,10 +11,11 @@ import re
 import zlib
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from kit import clock
 from kit.money import parse_yuan
+from models.reconciliation import StatementKind
 from payments.gateways.base import (
     BillNotReady,
     BillUnreadable,
@@ -23,6 +24,7 @@ from payments.gateways.base import (
     TradeBill,
     TradeLine,
 )
+from payments.statement_file import MAX_PACKED_BYTES, digest_of
 
 MAX_BILL_BYTES = 256 * 1024 * 1024  # of the unpacked file: about a million lines
 _BOM = "\ufeff"
@@ -45,29 +47,63 @@ class BillLine(Protocol):
         """A signed GET of a file, whose answer is not signed."""
         ...
 
+    async def download_into(self, url: str, max_bytes: int, into: BinaryIO) -> None:
+        """The same, written piece by piece."""
+        ...
+
 
 async def fetch_trade_bill(line: BillLine, bill_on: date, sub_mchid: str | None) -> TradeBill:
     """The whole bill of a Beijing day; empty when WeChat says that nothing happened that day.
 
     Raises BillNotReady while WeChat writes it, BillUnreadable for a file that does not hold, and any GatewayError.
     """
-    target = f"/v3/bill/tradebill?bill_date={bill_on.isoformat()}&bill_type=ALL&tar_type=GZIP"
+    found = await _ask(line, f"/v3/bill/tradebill?bill_date={bill_on.isoformat()}&bill_type=ALL", sub_mchid)
+    if found is None:
+        return TradeBill()
+    url, value = found
+    content = _unpacked(await line.download(url, MAX_BILL_BYTES))
+    # The hash of the protocol, over the unpacked file: the download itself is not signed, this answer was.
+    if hashlib.sha1(content, usedforsecurity=False).hexdigest() != value.lower():
+        raise BillUnreadable("the file does not have the hash that WeChat gave for it")
+    return parse_trade_bill(content)
+
+
+async def fetch_bill_file(
+    line: BillLine, kind: StatementKind, bill_on: date, sub_mchid: str | None, into: BinaryIO
+) -> bool:
+    """Write the bill of a Beijing day into a file, compared with its hash; False when WeChat says that there is none.
+
+    Raises as ``fetch_trade_bill``. A fund-flow bill (doc/v3/merchant/4013071233) is of the calling merchant itself.
+    """
+    day = f"bill_date={bill_on.isoformat()}"
+    if kind is StatementKind.TRADE:
+        found = await _ask(line, f"/v3/bill/tradebill?{day}&bill_type=ALL", sub_mchid)
+    else:
+        found = await _ask(line, f"/v3/bill/fundflowbill?{day}&account_type=BASIC", None)
+    if found is None:
+        return False
+    await line.download_into(found[0], MAX_PACKED_BYTES, into)
+    into.seek(0)
+    if digest_of(into).sha1 != found[1].lower():
+        raise BillUnreadable("the file does not have the hash that WeChat gave for it")
+    into.seek(0)
+    return True
+
+
+async def _ask(line: BillLine, target: str, sub_mchid: str | None) -> tuple[str, str] | None:
+    """Where the file is and its hash; None when nothing happened that day."""
     try:
-        answer = await line.get(target + (f"&sub_mchid={sub_mchid}" if sub_mchid else ""))
+        answer = await line.get(f"{target}&tar_type=GZIP" + (f"&sub_mchid={sub_mchid}" if sub_mchid else ""))
     except GatewayRefused as error:
         if error.code in _NOTHING_THAT_DAY:
-            return TradeBill()
+            return None
         if error.code in _NOT_YET:
             raise BillNotReady(error.code) from error
         raise
     url, kind, value = (answer.get(name) for name in ("download_url", "hash_type", "hash_value"))
     if not isinstance(url, str) or not isinstance(value, str) or kind != "SHA1":
         raise OutcomeUnknown("ANSWER_INCOMPLETE")
-    content = _unpacked(await line.download(url, MAX_BILL_BYTES))
-    # The hash of the protocol, over the unpacked file: the download itself is not signed, this answer was.
-    if hashlib.sha1(content, usedforsecurity=False).hexdigest() != value.lower():
-        raise BillUnreadable("the file does not have the hash that WeChat gave for it")
-    return parse_trade_bill(content)
+    return url, value
 
 
 def parse_trade_bill(content: bytes) -> TradeBill:

@@ -5,12 +5,13 @@ Source of the protocol: pay.weixin.qq.com/doc/v3/merchant/4012365336 (signing), 
 ``docs/decisions/0002-own-wechat-client.md``.
 """
 
+import io
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -26,6 +27,7 @@ from kit.wechat_signature import (
 )
 from models.merchant_account import MerchantMode
 from models.metric import LATELY, CallTimer
+from models.reconciliation import StatementKind
 from models.unit_of_work import inside_unit_of_work
 from payments.gateways.base import (
     GatewayRefused,
@@ -42,7 +44,7 @@ from payments.gateways.base import (
     TradeState,
 )
 from payments.gateways.merchant_keys import MerchantKeys
-from payments.gateways.wechat_bill import fetch_trade_bill
+from payments.gateways.wechat_bill import fetch_bill_file, fetch_trade_bill
 from payments.gateways.wechat_certificate import believed_about, read_certificates
 from payments.gateways.wechat_refund import refund_fact
 
@@ -167,12 +169,21 @@ class WechatPay:
         """A signed GET; the verified answer."""
         return await self._call("bill", "GET", target, b"")
 
+    async def bill_file(self, kind: StatementKind, bill_on: date, into: BinaryIO) -> bool:
+        return await fetch_bill_file(self, kind, bill_on, self._keys.sub_mchid, into)
+
     async def download(self, url: str, max_bytes: int) -> bytes:
         """The file that an answer pointed to, from WeChat's own address only. Not signed: compare its hash."""
+        content = io.BytesIO()
+        await self.download_into(url, max_bytes, content)
+        return content.getvalue()
+
+    async def download_into(self, url: str, max_bytes: int, into: BinaryIO) -> None:
+        """``download``, written piece by piece into a file."""
         parts = urlsplit(url)
         if f"{parts.scheme}://{parts.netloc}" not in (self._base_url, *PRODUCTION_HOSTS):
             raise OutcomeUnknown("DOWNLOAD_ADDRESS")
-        target, content = f"{parts.path}?{parts.query}", bytearray()
+        target, size = f"{parts.path}?{parts.query}", 0
         _require_outside()
         try:
             async with self._http.stream(
@@ -182,12 +193,12 @@ class WechatPay:
                     await response.aread()
                     raise _refusal(response)
                 async for piece in response.aiter_bytes():
-                    content += piece
-                    if len(content) > max_bytes:
+                    size += len(piece)
+                    if size > max_bytes:
                         raise OutcomeUnknown("DOWNLOAD_TOO_LARGE")
+                    into.write(piece)
         except httpx.HTTPError as error:
             raise OutcomeUnknown("NO_ANSWER", type(error).__name__) from error
-        return bytes(content)
 
     async def _call(self, operation: str, method: str, target: str, body: bytes) -> dict[str, Any]:
         """One signed call, repeated identically a bounded number of times while its outcome stays unknown."""

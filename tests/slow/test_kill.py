@@ -68,7 +68,9 @@ async def test_with_a_guard_off_the_damage_shows(
     shutil.copy(wechat_state, tmp_path / "sandbox.db")
     plan = Plan(1, 0, [("serve", point)] * 8, patience_s=20)
 
-    siege = Town(database, tmp_path, STORIES, 1, ["in a hurry", sabotage], within_s=25)
+    # Without a janitor everything hangs on notices, which are lost here, and on payers who ask: nobody does.
+    stories = {name: STORIES[name] for name in ("pays while WeChat stumbles",)} if sabotage == "no janitor" else STORIES
+    siege = Town(database, tmp_path, stories, 1, ["in a hurry", sabotage], within_s=25)
     async with siege.standing(households=6) as town:
         if sabotage == "no janitor":
             await town.wechat.fault("lost")
