@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import psutil
 
-from bench import notice, open_bills, reconcile, settle
+from bench import balances, notice, open_bills, reconcile, settle
 from bench.town import Town, town
 from payments import violations
 
@@ -34,6 +34,7 @@ async def reconciliation(built: Town) -> Found:
 
 
 BENCHMARKS: dict[str, Callable[[Town], Awaitable[Found]]] = {
+    "balances": balances.run,
     "notice": notice.run,
     "open_bills": open_bills.run,
     "settlements": settlements,

@@ -30,7 +30,8 @@ class BillLineOut(Out):
 
 
 class BillOut(Out):
-    """A bill. Bills with the same ``pay_group`` can be paid together; null means that it cannot be paid online now."""
+    """A bill. What is still owed is ``amount_fen`` less ``paid_fen`` less ``credited_fen`` (冲销: it need not be paid
+    any more). Bills with the same ``pay_group`` can be paid together; null means that it cannot be paid online now."""
 
     id: Id
     title: str
@@ -38,6 +39,7 @@ class BillOut(Out):
     kind: BillKind
     amount_fen: Fen
     paid_fen: Fen
+    credited_fen: Fen
     due_on: date
     accrued_on: date
     community_id: Id
@@ -51,14 +53,14 @@ class BillOut(Out):
 class BillQuery(PageQuery):
     """``status=open`` lists everything that can still be paid, also part-paid bills."""
 
-    status: Literal["open", "part_paid", "paid", "void"] | None = None
+    status: Literal["open", "part_paid", "paid", "void", "credited"] | None = None
     room_id: str | None = None
 
 
 class StaffBillQuery(PageQuery):
     """As for residents, and drafts."""
 
-    status: Literal["draft", "open", "part_paid", "paid", "void"] | None = None
+    status: Literal["draft", "open", "part_paid", "paid", "void", "credited"] | None = None
     room_id: str | None = None
     community_id: str | None = None
 
@@ -72,6 +74,7 @@ def bill_out(bill: service.BillView) -> BillOut:
         kind=bill.kind,
         amount_fen=bill.amount_fen,
         paid_fen=bill.paid_fen,
+        credited_fen=bill.credited_fen,
         due_on=bill.due_on,
         accrued_on=bill.accrued_on,
         community_id=str(bill.community_id),

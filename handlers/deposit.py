@@ -21,6 +21,7 @@ WORDS = {
     DepositState.PART_DEDUCTED: {"zh": "部分扣除", "en": "partly deducted"},
     DepositState.SPENT: {"zh": "已扣完", "en": "nothing left"},
     DepositState.RETURN_ASKED: {"zh": "待退还", "en": "to be returned"},
+    DepositState.RETURNED: {"zh": "已退还", "en": "returned"},
 }
 
 

@@ -4,9 +4,10 @@ from uuid import UUID
 
 from pydantic import Field
 
-from handlers.route import Body, Call, Id, Out, PageOut, PageQuery, Who, route
+from handlers.route import Body, Call, Fen, Id, Out, PageOut, PageQuery, Who, route
 from handlers.staff import StaffRole
 from kit.errors import NotFound, NotPermitted
+from kit.money import MAX_FEN
 from models.access import STAFF_ROLES, Role
 from models.organization import LegalEntity, Organization
 from services import organization as service
@@ -36,9 +37,18 @@ class LegalEntityIn(Body):
 
 
 class LegalEntityOut(Out):
+    """``refund_alone_fen``: above it, of one payment, a refund is approved by another person than the one who asked."""
+
     id: Id
     name: str
     tax_number: str | None
+    refund_alone_fen: Fen
+
+
+class RefundLimitIn(Body):
+    """In fen; 0: every refund needs two people."""
+
+    refund_alone_fen: int = Field(ge=0, le=MAX_FEN)
 
 
 def _organization_out(organization: Organization) -> OrganizationOut:
@@ -48,7 +58,9 @@ def _organization_out(organization: Organization) -> OrganizationOut:
 
 
 def _out(entity: LegalEntity) -> LegalEntityOut:
-    return LegalEntityOut(id=str(entity.id), name=entity.name, tax_number=entity.tax_number)
+    return LegalEntityOut(
+        id=str(entity.id), name=entity.name, tax_number=entity.tax_number, refund_alone_fen=entity.refund_alone_fen
+    )
 
 
 async def _replay(call: Call, entity_id: UUID) -> LegalEntityOut:
@@ -87,3 +99,11 @@ async def create_legal_entity(call: Call) -> LegalEntityOut:
        response=LegalEntityOut, refusals=(NotPermitted, NotFound))  # fmt: skip
 async def get_legal_entity(call: Call) -> LegalEntityOut:
     return _out(await service.get_legal_entity(call.actor, call.id("entity_id")))
+
+
+@route("PUT", "/api/v1/staff/legal-entities/{entity_id}/refund-limit", who=Who.STAFF, tag=TAG,
+       summary="设置退款双人审批限额", body=RefundLimitIn, response=LegalEntityOut,
+       refusals=(NotPermitted, NotFound))  # fmt: skip
+async def set_refund_limit(call: Call) -> LegalEntityOut:
+    """Up to this amount of one payment whoever asked for a refund may approve it alone."""
+    return _out(await service.set_refund_limit(call.actor, call.id("entity_id"), call.body.refund_alone_fen))

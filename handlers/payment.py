@@ -14,9 +14,10 @@ from handlers.route import Body, Call, Fen, Id, Out, PageOut, PageQuery, Who, ro
 from kit.errors import NotFound, NotPermitted
 from kit.money import format_yuan
 from models.payment import Channel, CloseReason, PaymentState, SurplusFate
-from models.refund import Refund, RefundKind, RefundState
+from models.refund import Refund, RefundKind, RefundMethod, RefundState
 from services import payment as service
 from services import rate_limit
+from services import refund as refund_service
 
 
 class WechatOrderOut(Out):
@@ -32,18 +33,29 @@ class WechatOrderOut(Out):
 class GivenBack(StrEnum):
     """How far giving back is, as the payer is told: accepted by WeChat is not yet refunded."""
 
+    ASKED = "asked"  # the payer asked for it, nobody decided yet
+    REJECTED = "rejected"
     PROCESSING = "processing"
     REFUNDED = "refunded"
 
 
 class PaymentRefundOut(Out):
-    """Money of the payment that goes back by the way it came."""
+    """Money of a payment that goes back. ``reason`` says why not, of what was asked for and turned down."""
 
     id: Id
+    payment_id: Id
     status: GivenBack
     status_text: str
+    method: RefundMethod
     amount_fen: Fen
+    reason: str | None
     refunded_at: datetime | None
+
+
+class AskMyRefundIn(Body):
+    """Why."""
+
+    reason: Annotated[str, Field(min_length=2, max_length=80)]
 
 
 class PaymentOut(Out):
@@ -93,6 +105,20 @@ class StaffPaymentQuery(PaymentQuery):
     community_id: str | None = None
 
 
+_GIVEN_BACK = {
+    RefundState.ASKED: GivenBack.ASKED,
+    RefundState.REJECTED: GivenBack.REJECTED,
+    RefundState.REFUNDED: GivenBack.REFUNDED,
+}
+_FOR_PAYERS = {
+    GivenBack.ASKED: {"zh": "退款申请已提交，等待物业审核", "en": "You asked for a refund; it is being looked at"},
+    GivenBack.REJECTED: {
+        "zh": "退款申请未通过，可向物业了解原因",
+        "en": "Not granted; ask the property why",
+    },
+    GivenBack.PROCESSING: WORDS[RefundState.PROCESSING],
+    GivenBack.REFUNDED: WORDS[RefundState.REFUNDED],
+}
 _SUSPENDED = {
     "zh": "您的付款金额正在核实，物业财务会尽快处理，请不要重复支付。",
     "en": "Your payment is being verified by the property's finance; please do not pay again.",
@@ -141,12 +167,15 @@ def _members(view: service.PaymentView, language: str) -> dict[str, object]:
 
 def _refund_out(refund: Refund, language: str) -> PaymentRefundOut:
     """What stands in the way of a refund is finance's to see: for the payer it is under way until it is there."""
-    refunded = refund.state is RefundState.REFUNDED
+    status = _GIVEN_BACK.get(refund.state, GivenBack.PROCESSING)
     return PaymentRefundOut(
         id=str(refund.id),
-        status=GivenBack.REFUNDED if refunded else GivenBack.PROCESSING,
-        status_text=WORDS[RefundState.REFUNDED if refunded else RefundState.PROCESSING][language],
+        payment_id=str(refund.payment_id),
+        status=status,
+        status_text=_FOR_PAYERS[status][language],
+        method=refund.method,
         amount_fen=refund.amount_fen,
+        reason=refund.reject_reason,
         refunded_at=refund.refunded_at,
     )
 
@@ -223,6 +252,30 @@ async def confirm_payment(call: Call) -> PaymentOut:
 async def cancel_my_payment(call: Call) -> PaymentOut:
     """Closed at WeChat first, so that nobody pays it afterwards."""
     return payment_out(await service.cancel_payment(call.actor, call.id("payment_id")), call.language)
+
+
+async def _replay_refund(call: Call, refund_id: UUID) -> PaymentRefundOut:
+    return _refund_out(await refund_service.get_my_refund(call.actor, refund_id), call.language)
+
+
+@route("POST", "/api/v1/payments/{payment_id}/refunds", who=Who.RESIDENT, tag="退款 refunds", summary="申请退款",
+       body=AskMyRefundIn, status=201, response=PaymentRefundOut, replay=_replay_refund, makes="refund",
+       refusals=(payments.PaymentNotPaid, payments.RefundTooLarge, payments.RefundKindsDiffer,
+                 payments.RefundAskedAlready))  # fmt: skip
+async def ask_my_refund(call: Call) -> PaymentRefundOut:
+    """Who paid asks for all of it; the property decides. The bills are owed again once the money is back."""
+    refund = await refund_service.ask_my_refund(call.actor, call.id("payment_id"), call.body.reason)
+    return _refund_out(refund, call.language)
+
+
+@route("GET", "/api/v1/refunds", who=Who.RESIDENT, tag="退款 refunds", summary="我的退款", query=PageQuery,
+       response=PageOut[PaymentRefundOut])  # fmt: skip
+async def list_my_refunds(call: Call) -> PageOut[PaymentRefundOut]:
+    """Newest first."""
+    page = await refund_service.list_my_refunds(call.actor, call.query.cursor, call.query.limit)
+    return PageOut[PaymentRefundOut](
+        items=[_refund_out(refund, call.language) for refund in page.items], next_cursor=page.next_cursor
+    )
 
 
 @route("GET", "/api/v1/staff/payments", who=Who.STAFF, tag="缴费 payments", summary="查询支付单",

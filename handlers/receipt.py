@@ -37,7 +37,8 @@ class ReceiptItemOut(Out):
 
 
 class ReceiptOut(Out):
-    """A receipt. Items add up to ``amount_fen``."""
+    """A receipt. Items add up to ``amount_fen``. ``refunded_fen`` of it went back since; when all of it did, the
+    receipt is void (作废) since ``voided_on``, and keeps its number."""
 
     id: Id
     number: str
@@ -54,9 +55,15 @@ class ReceiptOut(Out):
     channel: str
     transaction_id: str | None
     paid_at: str | None
+    refunded_fen: Fen
+    voided_on: date | None
 
 
-def receipt_out(actor: Actor, receipt: Receipt) -> ReceiptOut:
+async def _shown(actor: Actor, receipt: Receipt) -> ReceiptOut:
+    return receipt_out(actor, receipt, (await service.standings([receipt]))[receipt.id])
+
+
+def receipt_out(actor: Actor, receipt: Receipt, standing: service.Standing) -> ReceiptOut:
     """The receipt as this reader may see it."""
     content: dict[str, Any] = receipt.content
     return ReceiptOut(
@@ -65,6 +72,8 @@ def receipt_out(actor: Actor, receipt: Receipt) -> ReceiptOut:
         payment_id=str(receipt.payment_id),
         issued_on=receipt.issued_on,
         check_code=service.check_code(receipt),
+        refunded_fen=standing.refunded_fen,
+        voided_on=standing.voided_on,
         **(content | {"customer": service.customer_name_for(actor, receipt)}),
     )
 
@@ -77,7 +86,8 @@ async def list_receipts(call: Call) -> PageOut[ReceiptOut]:
     """Newest first; staff find one by its number."""
     number = getattr(call.query, "number", None)
     page = await service.list_receipts(call.actor, call.query.cursor, call.query.limit, number)
-    items = [receipt_out(call.actor, receipt) for receipt in page.items]
+    standings = await service.standings(page.items)
+    items = [receipt_out(call.actor, receipt, standings[receipt.id]) for receipt in page.items]
     return PageOut[ReceiptOut](items=items, next_cursor=page.next_cursor)
 
 
@@ -85,7 +95,7 @@ async def list_receipts(call: Call) -> PageOut[ReceiptOut]:
 @route("GET", "/api/v1/staff/receipts/{receipt_id}", who=Who.STAFF, tag=TAG, summary="收据", response=ReceiptOut)
 async def get_receipt(call: Call) -> ReceiptOut:
     """Who paid for another household sees the debtor's surname only."""
-    return receipt_out(call.actor, await service.get_receipt(call.actor, call.id("receipt_id")))
+    return await _shown(call.actor, await service.get_receipt(call.actor, call.id("receipt_id")))
 
 
 @route("GET", "/api/v1/receipts/{receipt_id}/page", who=Who.RESIDENT, tag=TAG, summary="打印收据",
@@ -94,6 +104,6 @@ async def get_receipt(call: Call) -> ReceiptOut:
        content_type="text/html")  # fmt: skip
 async def print_receipt(call: Call) -> Reply:
     """A page to print."""
-    receipt = receipt_out(call.actor, await service.get_receipt(call.actor, call.id("receipt_id")))
+    receipt = await _shown(call.actor, await service.get_receipt(call.actor, call.id("receipt_id")))
     html = _PAGES.get_template("receipt.html").render(receipt=receipt)
     return Reply(html.encode(), headers=_HEADERS)

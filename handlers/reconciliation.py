@@ -219,9 +219,10 @@ async def get_day(call: Call) -> DayDetailOut:
 
 
 @route("POST", _DAYS + "/{reconciliation_id}/run", who=Who.STAFF, tag=_TAG, summary="立即重新对账", response=DayOut,
-       limits=(rate_limit.READ_BILL_FILE,), refusals=(NotPermitted,), answer_within_s=85)  # fmt: skip
+       limits=(rate_limit.READ_BILL_FILE,), refusals=(NotPermitted,))  # fmt: skip
 async def run_again(call: Call) -> DayOut:
-    """Fetches the bill from WeChat now and compares it; a corrected one supersedes what was there."""
+    """A job fetches the bill from WeChat now and compares it; a corrected one supersedes what was there. The answer is
+    the day as it stands: look again."""
     return DayOut(**_day(await service.run_again(call.actor, call.id("reconciliation_id"))))
 
 

@@ -33,8 +33,7 @@ async def _replay_payment(call: Call, payment_id: UUID) -> PaymentOut:
 
 @route("POST", "/api/v1/staff/discrepancies/{discrepancy_id}/return", who=Who.STAFF, tag="财务 finance",
        summary="退回溢收款", body=ReturnIn, status=201, response=RefundOut, replay=replay_refund, makes="refund",
-       refusals=(NotPermitted, payments.NoSurplus, payments.SurplusDecided,
-                 payments.NotThroughWechat))  # fmt: skip
+       refusals=(NotPermitted, payments.NoSurplus, payments.SurplusDecided))  # fmt: skip
 async def return_surplus(call: Call) -> RefundOut:
     """By the way it came. The answer says that it is under way; ``refunded`` follows WeChat's word."""
     view = await service.return_surplus(call.actor, call.id("discrepancy_id"), call.body.reason)

@@ -12,6 +12,12 @@ async def reconcile() -> int:
     return await payments.sweep_reconciliations()
 
 
+@job("reconcile_day")
+async def reconcile_day(reconciliation_id: str) -> None:
+    """Fetch and compare one day's bill now, because somebody asked; why it cannot be read stands on the day."""
+    await payments.look_at_day(UUID(reconciliation_id))
+
+
 @job("read_statement")
 async def read_statement(statement_id: str) -> None:
     """Compare a file that somebody gave; one that does not hold says so itself."""

@@ -18,6 +18,7 @@ from jobs import (  # noqa: F401
     receipt,
     reconciliation,
     refund,
+    report_file,
     seal,
     shipping,
     upkeep,

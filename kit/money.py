@@ -81,6 +81,14 @@ def split(total_fen: int, weights: Sequence[Decimal | int]) -> list[int]:
     return [sign * part for part in parts]
 
 
+def basis_points(part_fen: int, whole_fen: int) -> int | None:
+    """``part`` of ``whole`` in hundredths of a percent, rounded down (抹零); None when the whole is nothing.
+
+    Down, so that 10000 (100 %) is said only when not one fen is missing.
+    """
+    return None if whole_fen == 0 else part_fen * 10_000 // whole_fen
+
+
 _DIGITS = "零壹贰叁肆伍陆柒捌玖"
 _PLACES = ("", "拾", "佰", "仟")
 _GROUPS = ("", "万", "亿")  # MAX_FEN is a thousand 亿

@@ -19,7 +19,6 @@ from models.reconciliation import (
 
 # What was read stays as it came: a file's bytes are only added, its row keeps what it says of them.
 _GUARDS = """
-CREATE INDEX payment_attempts_paid ON payment_attempts (merchant_account_id, paid_at) WHERE paid_at IS NOT NULL;
 CREATE UNIQUE INDEX reconciliations_merchant_account_id_id_key ON reconciliations (merchant_account_id, id);
 CREATE UNIQUE INDEX statements_merchant_account_id_id_key ON statements (merchant_account_id, id);
 CREATE UNIQUE INDEX differences_merchant_account_id_id_key ON differences (merchant_account_id, id);
@@ -127,7 +126,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON statement_sums TO linli_app;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("linli", "0012_shift_index")]
+    dependencies = [("linli", "0013_refund_indexes")]
 
     initial = False
 
@@ -384,7 +383,7 @@ class Migration(migrations.Migration):
             model_name="Entry",
             name="kind",
             field=fields.CharEnumField(
-                description="PAYMENT: payment\nSURPLUS: surplus\nSUSPENSE: suspense\nREFUND_APPROVED: refund_approved\nREFUNDED: refunded\nREFUND_CANCELLED: refund_cancelled\nCOMMISSION: commission\nCOMMISSION_REFUND: commission_refund\nSETTLED_TO_BANK: settled_to_bank\nWECHAT_UNIDENTIFIED: wechat_unidentified\nFOREIGN_REFUND: foreign_refund\nADJUSTMENT: adjustment\nSHIFT_FLOAT: shift_float\nCASH_VARIANCE: cash_variance\nSHIFT_HANDOVER: shift_handover\nCASH_BANKED: cash_banked\nCASH_DRAWN: cash_drawn",
+                description="PAYMENT: payment\nSURPLUS: surplus\nSUSPENSE: suspense\nREFUND_APPROVED: refund_approved\nREFUNDED: refunded\nREFUND_CANCELLED: refund_cancelled\nCOMMISSION: commission\nCOMMISSION_REFUND: commission_refund\nSETTLED_TO_BANK: settled_to_bank\nWECHAT_UNIDENTIFIED: wechat_unidentified\nFOREIGN_REFUND: foreign_refund\nADJUSTMENT: adjustment",
                 enum_type=EntryKind,
                 max_length=32,
             ),

@@ -58,6 +58,8 @@ class Act(StrEnum):
     PAYMENT_CHECK = "payment.check"  # ask WeChat now instead of waiting for the sweep
     REFUND_READ = "refund.read"
     REFUND_APPROVE = "refund.approve"  # and what follows when one does not get through: again, or not at all
+    REFUND_ASK = "refund.ask"
+    REFUND_PAY_OUT = "refund.pay_out"  # hand it over in cash or transfer it
     SURPLUS_DECIDE = "surplus.decide"  # return or keep money that found no bill
     RECEIPT_READ = "receipt.read"
     RECEIPT_PRINT = "receipt.print"
@@ -78,6 +80,8 @@ class Act(StrEnum):
     RECONCILIATION_RUN = "reconciliation.run"  # compare again, give a file by hand, end a difference
     ADJUSTMENT_ASK = "adjustment.ask"  # ask for an entry that no event explains
     ADJUSTMENT_SIGN = "adjustment.sign"  # the second person, never the one who asked
+    FINANCE_CLOSE = "finance.close"  # a month of a legal entity, for good
+    ENTRY_REVERSE = "entry.reverse"  # ask for a reversal, or decide about a colleague's
     SHIFT_READ = "shift.read"
     SHIFT_WORK = "shift.work"  # open, count and hand over one's own, and take money in it
     SHIFT_APPROVE = "shift.approve"
@@ -110,6 +114,8 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.PAYMENT_CHECK: frozenset({_.CASHIER, _.FINANCE}),
     Act.REFUND_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
     Act.REFUND_APPROVE: frozenset({_.FINANCE}),
+    Act.REFUND_ASK: frozenset({_.CASHIER, _.FINANCE}),
+    Act.REFUND_PAY_OUT: frozenset({_.CASHIER, _.FINANCE}),
     Act.SURPLUS_DECIDE: frozenset({_.FINANCE}),
     Act.RECEIPT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
     Act.RECEIPT_PRINT: frozenset({_.MANAGER, _.CASHIER, _.FINANCE}),
@@ -130,6 +136,8 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.RECONCILIATION_RUN: frozenset({_.FINANCE}),
     Act.ADJUSTMENT_ASK: frozenset({_.FINANCE}),
     Act.ADJUSTMENT_SIGN: frozenset({_.MANAGER, _.FINANCE}),
+    Act.FINANCE_CLOSE: frozenset({_.FINANCE}),
+    Act.ENTRY_REVERSE: frozenset({_.FINANCE}),
     Act.SHIFT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
     Act.SHIFT_WORK: frozenset({_.CASHIER}),
     Act.SHIFT_APPROVE: frozenset({_.FINANCE}),

@@ -4,8 +4,10 @@ from enum import StrEnum
 
 from tortoise import fields
 from tortoise.expressions import Q
+from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
+from kit import clock
 from kit.state_machine import StateMachine
 from models.access import Act, Actor
 from models.base import Row
@@ -27,6 +29,7 @@ class BillState(StrEnum):
     PART_PAID = "part_paid"  # 部分已缴
     PAID = "paid"  # 已缴
     VOID = "void"  # 作废
+    CREDITED = "credited"  # 已冲销: it was paid, the money went back, and nothing of it need be paid any more
 
 
 PAYABLE = (BillState.OPEN, BillState.PART_PAID)
@@ -36,7 +39,9 @@ BILL_MACHINE = StateMachine(
     moves={
         BillState.DRAFT: (BillState.OPEN, BillState.VOID),
         BillState.OPEN: (BillState.PART_PAID, BillState.PAID, BillState.VOID),
-        BillState.PART_PAID: (BillState.PAID,),
+        # Money that went back opens a bill again, or credits it.
+        BillState.PART_PAID: (BillState.PAID, BillState.OPEN, BillState.CREDITED),
+        BillState.PAID: (BillState.PART_PAID, BillState.OPEN, BillState.CREDITED),
     },
     required={BillState.OPEN: ("issued_at",), BillState.VOID: ("voided_at", "void_reason")},
 )
@@ -45,8 +50,9 @@ BILL_MACHINE = StateMachine(
 class Bill(Row):
     """What one customer owes one legal entity for one thing.
 
-    Unique while not void: (community, subject_kind, subject_id, purpose). ``paid_fen`` follows the allocations and is
-    bounded by ``amount_fen`` in the database; everything but state, paid_fen and the void fields is frozen once issued.
+    Unique while neither void nor credited: (community, subject_kind, subject_id, purpose). ``paid_fen`` follows the
+    allocations, ``credited_fen`` the credit notes; together they are bounded by ``amount_fen`` in the database.
+    Everything but state, these two and the void fields is frozen once issued.
     """
 
     organization_id = fields.UUIDField()
@@ -63,6 +69,7 @@ class Bill(Row):
     state = fields.CharEnumField(BillState, max_length=32, default=BillState.OPEN)
     amount_fen = fields.BigIntField()
     paid_fen = fields.BigIntField(default=0)
+    credited_fen = fields.BigIntField(default=0, db_default=0)  # 冲销: of the amount, what need not be paid any more
     accrued_on = fields.DateField()  # the last day of what it is for; decides who may see it and what is oldest
     due_on = fields.DateField()
     issued_at = fields.DatetimeField(null=True)
@@ -73,6 +80,11 @@ class Bill(Row):
     class Meta:
         table = "bills"
         indexes = (("community_id", "state", "due_on", "id"), ("room_id", "state", "due_on", "id"), ("customer_id",))
+
+    @property
+    def owed_fen(self) -> int:
+        """What is still to be paid on it."""
+        return self.amount_fen - self.credited_fen - self.paid_fen
 
     @classmethod
     def visible_to(cls, actor: Actor) -> QuerySet["Bill"]:
@@ -105,6 +117,23 @@ class BillLine(Row):
     class Meta:
         table = "bill_lines"
         unique_together = (("bill_id", "position"),)
+
+
+class CreditNote(Model):
+    """冲销: of a bill line whose money went back, what need not be paid any more, by which refund. Append-only.
+    Unique: (refund, line). What a bill counts as credited is what its notes add up to, by the database."""
+
+    id = fields.BigIntField(primary_key=True)
+    community_id = fields.UUIDField()
+    refund_id = fields.UUIDField()
+    bill_id = fields.UUIDField(db_index=True)
+    bill_line_id = fields.UUIDField(db_index=True)
+    amount_fen = fields.BigIntField()
+    created_at = fields.DatetimeField(default=clock.now)
+
+    class Meta:
+        table = "credit_notes"
+        unique_together = (("refund_id", "bill_line_id"),)
 
 
 class BillImport(Row):

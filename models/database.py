@@ -17,6 +17,7 @@ MODULES = [
         "process_report", "policy", "consent", "reveal", "export", "seal", "catch_up", "rate_limit", "second_factor",
         "prepaid", "deposit",
         "reconciliation",
+        "closed_period", "reversal", "report_file",
         "shift", "bank_slip",
     )
 ]  # fmt: skip

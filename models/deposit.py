@@ -17,6 +17,7 @@ class DepositState(StrEnum):
     PART_DEDUCTED = "part_deducted"  # 部分扣除
     SPENT = "spent"  # 已扣完: nothing is left to return
     RETURN_ASKED = "return_asked"  # 待退还: nothing is deducted any more
+    RETURNED = "returned"  # 已退还: what was left of it is back, by refunds
 
 
 DEDUCTIBLE = (DepositState.HELD, DepositState.PART_DEDUCTED)
@@ -27,14 +28,15 @@ DEPOSIT_MACHINE = StateMachine(
     moves={
         DepositState.HELD: (DepositState.PART_DEDUCTED, DepositState.SPENT, DepositState.RETURN_ASKED),
         DepositState.PART_DEDUCTED: (DepositState.PART_DEDUCTED, DepositState.SPENT, DepositState.RETURN_ASKED),
-        DepositState.RETURN_ASKED: (DepositState.HELD, DepositState.PART_DEDUCTED),
+        DepositState.RETURN_ASKED: (DepositState.HELD, DepositState.PART_DEDUCTED, DepositState.RETURNED),
     },
     required={DepositState.RETURN_ASKED: ("return_asked_at", "return_asked_by_staff_id", "return_reason")},
 )
 
 
 class Deposit(Row):
-    """The deposit of one paid bill of kind deposit. What is left of it is ``amount_fen`` − ``deducted_fen``."""
+    """The deposit of one paid bill of kind deposit. What is left of it is ``amount_fen`` − ``deducted_fen``.
+    Once it is returned, nothing is."""
 
     organization_id = fields.UUIDField()
     community_id = fields.UUIDField()
@@ -57,7 +59,7 @@ class Deposit(Row):
     @property
     def left_fen(self) -> int:
         """What of it is still held."""
-        return self.amount_fen - self.deducted_fen
+        return 0 if self.state is DepositState.RETURNED else self.amount_fen - self.deducted_fen
 
     @classmethod
     def visible_to(cls, actor: Actor) -> QuerySet["Deposit"]:

@@ -24,7 +24,7 @@ class AccountKind(StrEnum):
     SURPLUS = "surplus"  # 溢收款: money that has no bill to go to; holder = customer
     SUSPENSE = "suspense"  # 待查款: money that fails our checks; holder = merchant account
     COMMISSION = "commission"  # 手续费
-    REFUND_PENDING = "refund_pending"  # 退款在途: approved, not with the payer yet; holder = merchant account
+    REFUND_PENDING = "refund_pending"  # 退款在途: approved, not with the payer yet; holder = merchant account or null
     CASH_VARIANCE = "cash_variance"  # 长短款: what a count found more or less than it should
 
 
@@ -56,7 +56,7 @@ class EntryKind(StrEnum):
     SURPLUS = "surplus"  # of money that came, the part without a bill; source = payment attempt
     SUSPENSE = "suspense"  # money came that fails our checks; source = payment attempt
     REFUND_APPROVED = "refund_approved"  # what is to be given back leaves its account; source = refund
-    REFUNDED = "refunded"  # WeChat gave it back; source = refund
+    REFUNDED = "refunded"  # it is with the payer: by WeChat, by transfer or in cash; source = refund
     REFUND_CANCELLED = "refund_cancelled"  # an approval is reversed; source = refund
     COMMISSION = "commission"  # WeChat kept it of a day's payments; source = reconciliation, or difference
     COMMISSION_REFUND = "commission_refund"  # WeChat gave it back with refunds; the same sources
@@ -64,6 +64,7 @@ class EntryKind(StrEnum):
     WECHAT_UNIDENTIFIED = "wechat_unidentified"  # money that only WeChat knew, to suspense; source = difference
     FOREIGN_REFUND = "foreign_refund"  # given back at WeChat's own site, out of suspense; source = difference
     ADJUSTMENT = "adjustment"  # two people say so; source = adjustment
+    REVERSAL = "reversal"  # 红冲: the mirror image of another entry; source = reversal
     SHIFT_FLOAT = "shift_float"  # 备用金 from the safe into a drawer; source = shift drawer
     CASH_VARIANCE = "cash_variance"  # a count found more or less; source = shift drawer
     SHIFT_HANDOVER = "shift_handover"  # a counted drawer's cash to the next shift or the safe; source = shift drawer
@@ -100,11 +101,13 @@ class Entry(Model):
 
 
 class Allocation(Model):
-    """Which fen of a payment went to which bill line. Append-only. Unique: (payment, line)."""
+    """Which fen of a payment went to which bill line, and, negative, which a refund took back from it. Append-only.
+    Unique: (payment, line) of what was paid, (refund, line) of what went back; together never below zero."""
 
     id = fields.BigIntField(primary_key=True)
     community_id = fields.UUIDField()
     payment_id = fields.UUIDField()
+    refund_id = fields.UUIDField(null=True)  # what went back; null: what was paid
     bill_id = fields.UUIDField(db_index=True)
     bill_line_id = fields.UUIDField()
     amount_fen = fields.BigIntField()
@@ -112,4 +115,3 @@ class Allocation(Model):
 
     class Meta:
         table = "allocations"
-        unique_together = (("payment_id", "bill_line_id"),)

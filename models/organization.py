@@ -26,6 +26,7 @@ class LegalEntity(Row):
     organization_id = fields.UUIDField(db_index=True)
     name = fields.CharField(max_length=100)
     tax_number = fields.CharField(max_length=32, null=True)
+    refund_alone_fen = fields.BigIntField(default=500_00, db_default=500_00)  # above it a refund needs a second person
 
     class Meta:
         table = "legal_entities"

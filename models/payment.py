@@ -90,7 +90,7 @@ class Payment(Row):
     surplus_fate = fields.CharEnumField(SurplusFate, max_length=32, null=True)  # null: not decided, or no surplus
     surplus_of_payment_id = fields.UUIDField(null=True)  # paid from the surplus of that payment (channel surplus)
     reserved_fen = fields.BigIntField(default=0, db_default=0)  # of refunds that are approved and not decided
-    refunded_fen = fields.BigIntField(default=0, db_default=0)  # of refunds that WeChat confirmed
+    refunded_fen = fields.BigIntField(default=0, db_default=0)  # of refunds that are surely with the payer
     reference = fields.CharField(
         max_length=64, default="", db_default=""
     )  # the POS voucher's number, the bank's serial
@@ -101,6 +101,11 @@ class Payment(Row):
     class Meta:
         table = "payments"
         indexes = (("community_id", "created_at", "id"), ("customer_id",))
+
+    @property
+    def through_wechat(self) -> bool:
+        """Whether WeChat took the money, and so can give it back by the way it came."""
+        return self.channel.startswith("wechat_")
 
     @classmethod
     def visible_to(cls, actor: Actor) -> QuerySet["Payment"]:

@@ -7,7 +7,7 @@ own that the caller's cancellation cannot reach; it always ends in commit or rol
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
@@ -53,6 +53,17 @@ async def row(sql: str, *values: Any) -> dict[str, Any] | None:
     """The first row of ``rows``, or None."""
     found = await rows(sql, *values)
     return found[0] if found else None
+
+
+async def batches(sql: str, *values: Any, size: int = 1_000) -> AsyncGenerator[list[dict[str, Any]], None]:
+    """The rows of one SELECT, ``size`` at a time, all of one moment and on a connection of its own: for more rows than
+    fit into memory. It holds that connection until it is exhausted or closed (``contextlib.aclosing``); what the caller
+    does meanwhile in the database is another transaction."""
+    pool: Any = get_connection("default")._pool  # type: ignore[attr-defined]
+    async with pool.acquire() as lent, lent.transaction(isolation="repeatable_read", readonly=True):
+        cursor = await lent.cursor(sql, *values)
+        while found := await cursor.fetch(size):
+            yield [dict(one) for one in found]
 
 
 def units() -> list[str]:

@@ -119,12 +119,12 @@ def _refuse_unfit(bills: dict[UUID, Bill], portions: Sequence[Portion], tender: 
             raise BillOfAnother(bill_title=title, bill_id=bill_id)
         if bill.kind is not BillKind.CHARGE and tender.channel is not Channel.SURPLUS:
             raise BillIsNoCharge(bill_title=title, bill_id=bill_id)
-        if bill.state is BillState.VOID:
+        if bill.state in (BillState.VOID, BillState.CREDITED):
             raise BillVoided(bill_title=title, bill_id=bill_id)
         if bill.state not in PAYABLE:
             raise BillAlreadyPaid(bill_title=title, bill_id=bill_id)
-        if portion.amount_fen > bill.amount_fen - bill.paid_fen:
-            raise LessIsOwed(bill_title=title, bill_id=bill_id, owed_fen=bill.amount_fen - bill.paid_fen)
+        if portion.amount_fen > bill.owed_fen:
+            raise LessIsOwed(bill_title=title, bill_id=bill_id, owed_fen=bill.owed_fen)
 
 
 async def _payment_tx(actor: Actor, first: Bill, portions: Sequence[Portion], tender: Tender) -> Payment:

@@ -100,7 +100,7 @@ async def issue_bill_tx(actor: Actor, new: NewBill) -> Bill:
     bill = _bill(desk, new)
     # A look before the insert gives the refusal its words; the partial unique index gives the promise.
     same = Bill.filter(community_id=new.community_id, subject_kind=new.subject_kind, subject_id=new.subject_id)
-    if await same.filter(purpose=new.purpose).exclude(state=BillState.VOID).exists():
+    if await same.filter(purpose=new.purpose).exclude(state__in=[BillState.VOID, BillState.CREDITED]).exists():
         raise BillExists()
     try:
         await bill.save(force_create=True)

@@ -138,7 +138,7 @@ def _refuse_unpayable(bills: Sequence[Bill]) -> None:
     for bill in bills:
         if bill.state is BillState.DRAFT:
             raise NotFound()
-        if bill.state is BillState.VOID:
+        if bill.state in (BillState.VOID, BillState.CREDITED):
             raise BillVoided(bill_title=bill.title, bill_id=str(bill.id))
         if bill.state not in PAYABLE:
             raise BillAlreadyPaid(bill_title=bill.title, bill_id=str(bill.id))
@@ -149,7 +149,7 @@ def _refuse_unpayable(bills: Sequence[Bill]) -> None:
         groups.setdefault(pay_group(vars(bill)) or "", []).append(str(bill.id))
     if len(groups) > 1:
         raise BillsNeedSeparatePayments(count=len(groups), groups=sorted(groups.values()))
-    if sum(bill.amount_fen - bill.paid_fen for bill in bills) > min(ONE_PAYMENT_FEN, MAX_FEN):
+    if sum(bill.owed_fen for bill in bills) > min(ONE_PAYMENT_FEN, MAX_FEN):
         raise AmountTooLarge()
 
 
@@ -169,7 +169,7 @@ async def _reusable_or_rivals(bills: Sequence[Bill], payment_ids: set[UUID], pay
     mine = all(payment.payer_resident_id == payer.resident_id for payment in payments)
     if mine and len(payments) == 1 and len(attempts) == 1:
         chosen = {choice.bill_id: choice.amount_fen for choice in await PaymentBill.filter(payment_id=payments[0].id)}
-        owed = {bill.id: bill.amount_fen - bill.paid_fen for bill in bills}
+        owed = {bill.id: bill.owed_fen for bill in bills}
         time_left = attempts[0].expires_at - now > timedelta(seconds=LAST_MINUTE_S)
         same_app = (attempts[0].sub_appid or attempts[0].appid, attempts[0].openid) == (payer.appid, payer.openid)
         if chosen == owed and time_left and same_app:
@@ -191,7 +191,7 @@ async def _create_payment_tx(actor: Actor, bills: Sequence[Bill], payer: Payer, 
         merchant_account_id=first.merchant_account_id,
         channel=channel,
         payer_resident_id=payer.resident_id,
-        amount_fen=sum(bill.amount_fen - bill.paid_fen for bill in bills),
+        amount_fen=sum(bill.owed_fen for bill in bills),
     )
     for bill in bills:
         await PaymentBill.create(
@@ -200,7 +200,7 @@ async def _create_payment_tx(actor: Actor, bills: Sequence[Bill], payer: Payer, 
             bill_id=bill.id,
             customer_id=bill.customer_id,
             legal_entity_id=bill.legal_entity_id,
-            amount_fen=bill.amount_fen - bill.paid_fen,
+            amount_fen=bill.owed_fen,
         )
     await audit.record_tx(
         actor,

@@ -10,7 +10,9 @@ from typing import Any
 from models.unit_of_work import rows
 from payments.check_cash import CASH
 from payments.check_held import HELD
+from payments.check_period import PERIODS
 from payments.check_reconciliation import RECONCILIATION_INVARIANTS
+from payments.check_refund import REFUND_INVARIANTS
 from payments.invariant import Invariant
 
 
@@ -52,11 +54,11 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "L3",
-        "A paid payment is used up: its allocations and its surplus add up to its amount; others have none.",
+        "A paid payment is used up: what it paid on bills and its surplus add up to its amount; others have none.",
         """
         SELECT p.id, CASE WHEN p.state = 'paid' THEN p.amount_fen ELSE 0 END - p.surplus_fen
                      - COALESCE(sum(al.amount_fen), 0) AS difference
-        FROM payments p LEFT JOIN allocations al ON al.payment_id = p.id
+        FROM payments p LEFT JOIN allocations al ON al.payment_id = p.id AND al.refund_id IS NULL
         GROUP BY p.id
         HAVING CASE WHEN p.state = 'paid' THEN p.amount_fen ELSE 0 END <>
                p.surplus_fen + COALESCE(sum(al.amount_fen), 0)""",
@@ -88,8 +90,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "L7",
-        "Per legal entity and community, the journal credits received, prepaid and deposit by exactly what was "
-        "allocated to bills of those kinds.",
+        "Per legal entity and community, payments credit received, prepaid and deposit by exactly what they paid on "
+        "bills of those kinds.",
         """
         WITH journal AS (
             SELECT a.legal_entity_id, a.community_id, a.kind, sum(e.amount_fen) AS fen
@@ -98,7 +100,7 @@ INVARIANTS: tuple[Invariant, ...] = (
         ), allocated AS (
             SELECT b.legal_entity_id, b.community_id,
                    CASE b.kind WHEN 'charge' THEN 'received' ELSE b.kind END AS kind, sum(al.amount_fen) AS fen
-            FROM allocations al JOIN bills b ON b.id = al.bill_id GROUP BY 1, 2, 3
+            FROM allocations al JOIN bills b ON b.id = al.bill_id WHERE al.refund_id IS NULL GROUP BY 1, 2, 3
         )
         SELECT COALESCE(j.community_id, al.community_id) AS id,
                COALESCE(j.fen, 0) - COALESCE(al.fen, 0) AS difference, COALESCE(j.kind, al.kind) AS kind
@@ -214,7 +216,8 @@ INVARIANTS: tuple[Invariant, ...] = (
         "What a payment counts as reserved and as refunded is what its refunds add up to, never more than came.",
         """
         SELECT p.id, p.reserved_fen + p.refunded_fen - COALESCE(sum(r.amount_fen), 0) AS difference
-        FROM payments p LEFT JOIN refunds r ON r.payment_id = p.id AND r.state <> 'cancelled'
+        FROM payments p LEFT JOIN refunds r ON r.payment_id = p.id
+            AND r.state IN ('approved', 'processing', 'failed', 'refunded')
         GROUP BY p.id
         HAVING p.refunded_fen <> COALESCE(sum(r.amount_fen) FILTER (WHERE r.state = 'refunded'), 0)
             OR p.reserved_fen <> COALESCE(sum(r.amount_fen) FILTER (WHERE r.state <> 'refunded'), 0)
@@ -222,16 +225,17 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     Invariant(
         "L19",
-        "What the journal holds as refund_pending, per merchant account, is the refunds that are under way.",
+        "What the journal holds as refund_pending, per merchant account (of money that came without one: per legal "
+        "entity), is the refunds that are under way.",
         """
         WITH journal AS (
-            SELECT a.holder_id AS merchant_account_id,
+            SELECT COALESCE(a.holder_id, a.legal_entity_id) AS merchant_account_id,
                    sum(CASE WHEN a.id = e.credit_account_id THEN e.amount_fen ELSE -e.amount_fen END) AS fen
             FROM entries e JOIN accounts a ON a.id IN (e.credit_account_id, e.debit_account_id)
             WHERE a.kind = 'refund_pending' GROUP BY 1
         ), counted AS (
-            SELECT merchant_account_id, sum(amount_fen) AS fen FROM refunds
-            WHERE state IN ('approved', 'processing', 'failed') GROUP BY 1
+            SELECT COALESCE(merchant_account_id, legal_entity_id) AS merchant_account_id, sum(amount_fen) AS fen
+            FROM refunds WHERE state IN ('approved', 'processing', 'failed') GROUP BY 1
         )
         SELECT COALESCE(j.merchant_account_id, c.merchant_account_id) AS id,
                COALESCE(j.fen, 0) - COALESCE(c.fen, 0) AS difference
@@ -241,36 +245,52 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant(
         "L20",
         "A refund has exactly its entries, each of its amount: approved; and refunded when it is, reversed when it was "
-        "cancelled.",
+        "cancelled; none while it is only asked for, or when it was rejected.",
         """
         SELECT r.id, r.state, string_agg(e.kind, ' ' ORDER BY e.kind) AS entries
         FROM refunds r LEFT JOIN entries e ON e.source_id = r.id
         LEFT JOIN accounts d ON d.id = e.debit_account_id LEFT JOIN accounts c ON c.id = e.credit_account_id
+        CROSS JOIN LATERAL (SELECT
+            CASE r.kind WHEN 'bill' THEN 'received'::varchar ELSE r.kind END AS source,
+            CASE WHEN r.kind <> 'bill' THEN r.customer_id END AS source_holder,
+            CASE WHEN r.method = 'bank' THEN 'bank' WHEN r.method = 'cash' THEN 'cash_on_hand'
+                 WHEN EXISTS (SELECT FROM refund_attempts ra JOIN differences f ON f.number = ra.out_refund_no
+                              AND f.merchant_account_id = ra.merchant_account_id AND f.about = 'refund'
+                              WHERE ra.refund_id = r.id AND f.placed_fen <> 0) THEN 'suspense'
+                 ELSE 'wechat_clearing' END::varchar AS leaves,
+            CASE r.method WHEN 'bank' THEN NULL WHEN 'cash' THEN c.holder_id ELSE r.merchant_account_id END
+                AS leaves_holder) x
         GROUP BY r.id
-        HAVING string_agg(e.kind, ' ' ORDER BY e.kind) IS DISTINCT FROM CASE r.state
-                WHEN 'refunded' THEN 'refund_approved refunded'
-                WHEN 'cancelled' THEN 'refund_approved refund_cancelled' ELSE 'refund_approved' END
+        HAVING string_agg(e.kind, ' ' ORDER BY e.kind) IS DISTINCT FROM CASE
+                WHEN r.state = 'refunded' THEN 'refund_approved refunded'
+                WHEN r.state = 'cancelled' THEN 'refund_approved refund_cancelled'
+                WHEN r.state NOT IN ('asked', 'rejected') THEN 'refund_approved' END
             OR bool_or(e.amount_fen <> r.amount_fen)
             OR bool_or((d.kind, c.kind, d.holder_id, c.holder_id) IS DISTINCT FROM CASE e.kind
-                WHEN 'refund_approved' THEN ROW(r.kind, 'refund_pending'::varchar, r.customer_id, r.merchant_account_id)
-                WHEN 'refunded' THEN ROW('refund_pending'::varchar, 'wechat_clearing'::varchar, r.merchant_account_id,
-                                         r.merchant_account_id)
-                ELSE ROW('refund_pending'::varchar, r.kind, r.merchant_account_id, r.customer_id) END)""",
+                WHEN 'refund_approved' THEN
+                    ROW(x.source, 'refund_pending'::varchar, x.source_holder, r.merchant_account_id)
+                WHEN 'refunded' THEN
+                    ROW('refund_pending'::varchar, x.leaves, r.merchant_account_id, x.leaves_holder)
+                ELSE ROW('refund_pending'::varchar, x.source, r.merchant_account_id, x.source_holder) END)
+               FILTER (WHERE e.id IS NOT NULL)""",
     ),
     Invariant(
         "L21",
-        "A refund's attempts say what it says: one that is open while it is approved or processing, one that succeeded "
-        "when it is refunded, none that is open when it was cancelled.",
+        "A refund's attempts say what it says: of one that WeChat gives back, one that is open while it is approved or "
+        "processing, one that succeeded when it is refunded; none that is open otherwise.",
         """
         SELECT r.id, r.state, string_agg(a.state, ' ' ORDER BY a.id) AS attempts
         FROM refunds r LEFT JOIN refund_attempts a ON a.refund_id = r.id
         GROUP BY r.id
-        HAVING COALESCE(string_agg(a.state, ' ') FILTER (WHERE a.state <> 'closed'), 'closed') <> ALL (CASE r.state
-                WHEN 'approved' THEN ARRAY['created']
-                WHEN 'processing' THEN ARRAY['accepted']
-                WHEN 'failed' THEN ARRAY['created', 'accepted', 'abnormal', 'closed']
-                WHEN 'refunded' THEN ARRAY['succeeded'] ELSE ARRAY['closed'] END)
-            OR bool_or(a.amount_fen <> r.amount_fen) OR count(a.id) = 0""",
+        HAVING COALESCE(string_agg(a.state, ' ') FILTER (WHERE a.state <> 'closed'), 'closed') <> ALL (CASE
+                WHEN r.method <> 'wechat_original' THEN ARRAY['closed']
+                WHEN r.state = 'approved' THEN ARRAY['created']
+                WHEN r.state = 'processing' THEN ARRAY['accepted']
+                WHEN r.state = 'failed' THEN ARRAY['created', 'accepted', 'abnormal', 'closed']
+                WHEN r.state = 'refunded' THEN ARRAY['succeeded'] ELSE ARRAY['closed'] END)
+            OR bool_or(a.amount_fen <> r.amount_fen)
+            OR (count(a.id) = 0) <> (r.state IN ('asked', 'rejected'))
+               AND r.method = 'wechat_original'""",
     ),
     Invariant(
         "L22",
@@ -323,8 +343,10 @@ INVARIANTS: tuple[Invariant, ...] = (
         WHERE e.posted_at < now() - interval '5 minutes' AND m.id IS NULL""",
     ),
     *HELD,
+    *REFUND_INVARIANTS,
     *CASH,
     *RECONCILIATION_INVARIANTS,
+    *PERIODS,
 )
 
 

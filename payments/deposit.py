@@ -15,6 +15,7 @@ from models.payment import Channel, PaymentBill
 from models.unit_of_work import rows
 from payments.at_once import Portion, Tender, pay_at_once_tx
 from payments.errors import BillOfAnother, NotEnoughHeld
+from payments.refund_deposit import going_back_tx
 
 _HOLD = """
 INSERT INTO deposits (id, created_at, organization_id, community_id, room_id, customer_id, legal_entity_id, bill_id,
@@ -101,9 +102,10 @@ async def ask_deposit_return_tx(actor: Actor, deposit_id: UUID, reason: str) -> 
 
 
 async def withdraw_deposit_return_tx(actor: Actor, deposit_id: UUID) -> Deposit:
-    """What was asked for is not wanted any more: the deposit is held as before. MoveNotAllowed unless it was asked."""
+    """What was asked for is not wanted any more: the deposit is held as before. MoveNotAllowed unless it was asked, and
+    once a refund of it is on its way or back."""
     deposit = await Deposit.select_for_update().get(id=deposit_id)
-    if deposit.state is not DepositState.RETURN_ASKED:
+    if deposit.state is not DepositState.RETURN_ASKED or await going_back_tx(deposit):
         raise MoveNotAllowed(noun="deposit", before=str(deposit.state), after=str(DepositState.HELD))
     assigned = DEPOSIT_MACHINE.enter(
         deposit,

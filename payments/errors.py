@@ -11,8 +11,8 @@ class BillAlreadyPaid(Refusal):
 
 class BillVoided(Refusal):
     status = 409
-    zh = "账单“{bill_title}”已作废，无需支付。"
-    en = "The bill has been voided."
+    zh = "账单“{bill_title}”已作废或冲销，无需支付。"
+    en = "The bill has been voided or credited."
 
 
 class BillNotPayableOnline(Refusal):
@@ -135,8 +135,8 @@ class NotThroughWechat(Refusal):
     """The money did not come through WeChat, so WeChat cannot give it back."""
 
     status = 409
-    zh = "这笔钱不是通过微信支付收的，不能原路退回微信。"
-    en = "The money did not come through WeChat and cannot go back that way."
+    zh = "这笔钱不是通过微信支付收的，不能原路退回微信，请选择转账或现金退款。"
+    en = "The money did not come through WeChat; refund it by bank transfer or in cash."
 
 
 class RefundJustSent(Refusal):
@@ -151,8 +151,103 @@ class RefundAtWechat(Refusal):
     """WeChat has the refund: only WeChat's word ends it."""
 
     status = 409
-    zh = "微信已经受理这笔退款，不能取消或重发；如退款异常，请在微信商户平台处理。"
-    en = "WeChat has accepted this refund; an abnormal one is handled at WeChat's merchant platform."
+    zh = "微信已经受理这笔退款，不能取消或重发；如退款异常，请在微信商户平台处理，或变更为转账、现金退款。"
+    en = (
+        "WeChat has accepted this refund; an abnormal one is handled at WeChat's merchant platform, or changed to a "
+        "bank transfer or cash."
+    )
+
+
+class PaymentNotPaid(Refusal):
+    """No money came with it, or it lies in suspense: there is nothing to give back."""
+
+    status = 409
+    zh = "这笔支付没有收到款，不能退款。"
+    en = "No money came with this payment; there is nothing to refund."
+
+
+class RefundTooLarge(Refusal):
+    """``left_fen`` is what can still be given back of what was chosen."""
+
+    status = 409
+    zh = "可退金额不足：这笔支付已退或正在退的金额不能再退。"
+    en = "More than is left of this payment, or nothing is left."
+
+
+class RefundKindsDiffer(Refusal):
+    status = 422
+    zh = "物业费、预存款和押金请分别申请退款。"
+    en = "Charges, prepaid balance and deposits are refunded separately."
+
+
+class DepositReturnNotAsked(Refusal):
+    """Until its return is asked for, something may still be deducted from a deposit."""
+
+    status = 409
+    zh = "请先为这笔押金办理退还申请，再退款。"
+    en = "Ask for the return of the deposit first."
+
+
+class RefundNeedsSecondPerson(Refusal):
+    """``limit_fen`` is how much one person may ask for and approve alone, of one payment."""
+
+    status = 409
+    zh = "超过{limit_yuan}元的退款须由申请人以外的人审批。"
+    en = "A refund above CNY {limit_yuan} is approved by another person than the one who asked."
+
+
+class RefundNotByHand(Refusal):
+    """Only WeChat's word says that WeChat gave something back."""
+
+    status = 409
+    zh = "这笔退款由微信原路退回，不能登记为人工付款；如需转账或现金，请先变更退款方式。"
+    en = "WeChat gives this refund back; change its method before paying it out by hand."
+
+
+class BankSerialNeeded(Refusal):
+    status = 422
+    zh = "请填写银行转账的流水号。"
+    en = "A transfer needs the bank's serial number."
+
+
+class BankSerialUsed(Refusal):
+    status = 409
+    zh = "这个银行流水号已经登记过另一笔退款。"
+    en = "This bank serial number was recorded for another refund."
+
+
+class RefundAskedAlready(Refusal):
+    status = 409
+    zh = "这笔支付的退款申请已经提交，请等待物业审核。"
+    en = "A refund of this payment was asked for already; please wait for the decision."
+
+
+class NoForeignRefund(Refusal):
+    status = 409
+    zh = "这笔差错不是在微信商户平台手工发起的退款。"
+    en = "This case is not about a refund made at WeChat's own site."
+
+
+class ForeignRefundRecorded(Refusal):
+    status = 409
+    zh = "这笔退款已经入账，不能重复登记。"
+    en = "This refund was recorded already."
+
+
+class RefundNotConfirmed(Refusal):
+    """WeChat, asked now, does not say that this refund of this order succeeded."""
+
+    status = 409
+    zh = "微信没有确认这笔退款已成功，暂不能入账。"
+    en = "WeChat does not confirm that this refund succeeded."
+
+
+class ForeignRefundUnmatched(Refusal):
+    """``amount_fen`` is what WeChat gave back: what is chosen must add up to it."""
+
+    status = 422
+    zh = "所选金额与微信实际退款金额不一致。"
+    en = "What was chosen does not add up to what WeChat gave back."
 
 
 class CashNotThere(Refusal):
@@ -214,11 +309,11 @@ class DifferenceNotConfirmed(Refusal):
 
 
 class SecondPersonNeeded(Refusal):
-    """Who asks for an adjustment cannot sign it."""
+    """Who asks for an adjustment cannot sign it, nor who asks for a reversal."""
 
     status = 409
-    zh = "调整需要另一个人复核，申请人不能自己复核。"
-    en = "An adjustment is signed by a second person, not by the one who asked for it."
+    zh = "需要另一个人复核，申请人不能自己复核。"
+    en = "This is signed by a second person, not by the one who asked for it."
 
 
 class AccountsNotAdjustable(InvalidInput):
@@ -226,3 +321,24 @@ class AccountsNotAdjustable(InvalidInput):
 
     zh = "只能在微信在途、银行存款、手续费、待查款之间调整，且两个科目不能相同。"
     en = "Adjustments move money between wechat_clearing, bank, commission and suspense, between two different ones."
+
+
+class MonthNotOver(Refusal):
+    """A month is closed when it is over in Beijing."""
+
+    zh = "这个月还没有结束，不能结账。"
+    en = "This month is not over yet and cannot be closed."
+
+
+class MonthClosed(Refusal):
+    """This month, or a later one of the legal entity, was closed before. It is never opened again."""
+
+    zh = "这个月已经结账。更正请在未结账的月份红冲。"
+    en = "This month is closed already. Correct it by a reversal in the open one."
+
+
+class EntryNotReversible(Refusal):
+    """The entry was made by a payment, a refund or another machine of money, which also corrects it."""
+
+    zh = "这笔分录由收款、退款等业务自动生成，请通过退款等业务更正，不能直接红冲。"
+    en = "This entry was made by a payment, a refund or the like; correct it there, not by a reversal."

@@ -94,7 +94,8 @@ async def _why_close(attempt: PaymentAttempt) -> CloseReason | None:
         return CloseReason.EXPIRED
     payable = await row(
         "SELECT count(*) AS gone FROM payment_bills pb JOIN bills b ON b.id = pb.bill_id"
-        " WHERE pb.payment_id = $1 AND (b.state <> ALL($2::text[]) OR b.amount_fen - b.paid_fen < pb.amount_fen)",
+        " WHERE pb.payment_id = $1 AND (b.state <> ALL($2::text[])"
+        " OR b.amount_fen - b.credited_fen - b.paid_fen < pb.amount_fen)",
         attempt.payment_id,
         [state.value for state in PAYABLE],
     )

@@ -30,7 +30,7 @@ _OWED = f"""
 SELECT b.id {_FITS} AND NOT EXISTS (SELECT FROM payment_bills p WHERE p.bill_id = b.id AND p.live)
 ORDER BY b.accrued_on, b.due_on, b.id LIMIT {AT_MOST}
 """  # noqa: S608 - our own text
-_STILL_OWED = f"SELECT COALESCE(sum(b.amount_fen - b.paid_fen), 0)::bigint AS fen {_FITS}"
+_STILL_OWED = f"SELECT COALESCE(sum(b.amount_fen - b.credited_fen - b.paid_fen), 0)::bigint AS fen {_FITS}"
 _CHOSEN_FIT = f"SELECT b.id {_FITS} AND b.id = ANY($5::uuid[])"
 
 
@@ -116,7 +116,7 @@ async def _pay_tx(actor: Actor, account: Account, bills: Sequence[Bill]) -> tupl
     left_fen = await held_tx(AccountKind.PREPAID, account.legal_entity_id, account.community_id, account.holder_id)
     portions = []
     for bill in sorted(bills, key=lambda bill: (bill.accrued_on, bill.due_on, bill.id)):
-        portion_fen = min(left_fen, bill.amount_fen - bill.paid_fen)
+        portion_fen = min(left_fen, bill.owed_fen)
         if portion_fen:
             portions.append(Portion(bill.id, portion_fen))
             left_fen -= portion_fen

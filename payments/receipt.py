@@ -61,7 +61,7 @@ async def issue_receipt(payment_id: UUID) -> Receipt | None:
 
 async def _content(payment: Payment, attempt: PaymentAttempt, community: Community) -> dict[str, object]:
     """Everything that is printed, as it is now: later changes of names or rooms must not change a receipt."""
-    allocations = await Allocation.filter(payment_id=payment.id).order_by("id")
+    allocations = await Allocation.filter(payment_id=payment.id, refund_id=None).order_by("id")
     bills = {bill.id: bill for bill in await Bill.filter(id__in=[row.bill_id for row in allocations])}
     lines = {line.id: line for line in await BillLine.filter(id__in=[row.bill_line_id for row in allocations])}
     rooms = {room.id: room.name for room in await Room.filter(id__in=[b.room_id for b in bills.values() if b.room_id])}

@@ -30,9 +30,14 @@ from models.unit_of_work import row, rows, unit_of_work
 from payments import reconcile_sql as sql
 from payments.gateways.base import BillUnreadable
 from payments.reconcile_post import post_commission_tx, post_movements_tx
-from payments.statement import open_statement
+from payments.statement import one_at_a_time_tx, open_statement
 from payments.statement_file import BillReader
 
+_WRONG = {
+    "strange_states": ("交易状态", "a trade state"),
+    "odd_amounts": ("金额", "an amount"),
+    "nameless": ("单号", "a number"),
+}
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,6})?")
 log = structlog.get_logger()
 
@@ -88,8 +93,8 @@ async def _refuse(statement_id: UUID, problem: str) -> None:
 async def _read(statement_id: UUID, file: BinaryIO, wanted: date | None) -> Read:
     file.seek(0)
     statement = await Statement.get(id=statement_id)
-    # Two readings of one merchant account go one after the other.
-    account = await MerchantAccount.select_for_update().get(id=statement.merchant_account_id)
+    await one_at_a_time_tx(statement.merchant_account_id)
+    account = await MerchantAccount.get(id=statement.merchant_account_id)
     await statement.refresh_from_db()
     await allow_long_tx()
     await rows("SET LOCAL work_mem = '64MB'")
@@ -128,33 +133,33 @@ def require_whose(callers: set[tuple[str, ...]], account: MerchantAccount) -> No
         if account.mode is MerchantMode.PARTNER:
             ours = ours and sub_mchid == account.sub_mchid
         if not ours:
-            raise BillUnreadable(f"the bill is of merchant {mchid[:32]}, not of this merchant account")
+            raise BillUnreadable(f"账单属于商户 {mchid[:32]}，不是这个商户号 / the bill is of another merchant account")
         if currency != "CNY":
-            raise BillUnreadable(f"a line in {currency[:8]}")
+            raise BillUnreadable(f"币种不是人民币 / a line in {currency[:8]}")
 
 
 async def _bill_on_tx(wanted: date | None) -> date:
     """The day of the file; a row may be of a neighbour, one further off belongs into no bill of that day."""
     days = await run_tx(sql.DAYS)
     if not days:
-        raise BillUnreadable("no rows")
+        raise BillUnreadable("账单里没有数据行 / no rows")
     bill_on: date = wanted or days[0]["day"]
     strange = [one["day"] for one in days if abs((one["day"] - bill_on).days) > 1]
     if strange:
-        raise BillUnreadable(f"the bill of {bill_on} has a row of {strange[0]}")
+        raise BillUnreadable(f"{bill_on} 的账单里有 {strange[0]} 的行 / a row of another day")
     if bill_on >= clock.today():
-        raise BillUnreadable(f"{bill_on} is not over yet")
+        raise BillUnreadable(f"{bill_on} 还没有结束，第二天才有账单 / that day is not over yet")
     return bill_on
 
 
 async def _require_sum_tx(summary: Mapping[str, str], *, trade: bool) -> None:
     """The file's end says how many rows there are and what they come to."""
     (says,) = await run_tx(sql.TRADE_SAYS if trade else sql.FLOW_SAYS)
-    for name, words in (("strange_states", "a trade state"), ("odd_amounts", "an amount"), ("nameless", "no number")):
+    for name, words in _WRONG.items():
         if says.get(name):
-            raise BillUnreadable(f"{says[name]} rows: {words} that cannot be")
+            raise BillUnreadable(f"{says[name]} 行的{words[0]}有误 / {words[1]} that cannot be")
     if trade and (double := await run_tx(sql.DOUBLES)):
-        raise BillUnreadable(f"{double[0]['number'][:64]} stands there twice")
+        raise BillUnreadable(f"单号 {double[0]['number'][:64]} 出现了两次 / a number stands there twice")
     names = (
         {"总交易单数": "row_count", "订单总金额": "paid", "申请退款总金额": "refunded", "手续费总金额": "fee"}
         if trade
@@ -164,14 +169,14 @@ async def _require_sum_tx(summary: Mapping[str, str], *, trade: bool) -> None:
     for name, column in names.items():
         said, came = _said(summary, name), Decimal(says[column])
         if said != came:
-            raise BillUnreadable(f"{name} says {said}, the rows give {came}")
+            raise BillUnreadable(f"{name}是 {said}，各行合计 {came} / the summary does not fit its rows")
 
 
 def _said(summary: Mapping[str, str], name: str) -> Decimal:
     """Counts are seen as 45 and as 45.0, commission with five decimals."""
     text = summary.get(name, "")
     if not _NUMBER.fullmatch(text):
-        raise BillUnreadable(f"the summary: {name}")
+        raise BillUnreadable(f"汇总行的{name}有误 / the summary cannot be read")
     return Decimal(text)
 
 

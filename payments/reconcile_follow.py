@@ -12,6 +12,7 @@ from kit import clock
 from models.ledger import AccountKind, EntryKind
 from models.merchant_account import MerchantAccount
 from models.reconciliation import Difference, DifferenceAbout, DifferenceKind, DifferenceState
+from models.refund import RefundAttempt
 from models.unit_of_work import row, unit_of_work
 from payments import janitor
 from payments.errors import DifferenceNotConfirmed
@@ -125,6 +126,9 @@ async def place_tx(difference_id: UUID, community_id: UUID | None) -> bool:
         community_id = UUID(only["id"]) if only else None
     if community_id is None or difference.placed_fen or not difference.wechat_fen:
         return False
+    refunded = difference.about is DifferenceAbout.REFUND
+    if refunded and await RefundAttempt.exists(merchant_account_id=account.id, out_refund_no=difference.number):
+        return False  # finance has said meanwhile what it was, and it is posted as such
     came = difference.wechat_fen > 0
     clearing, suspense = (AccountKind.WECHAT_CLEARING, account.id), (AccountKind.SUSPENSE, account.id)
     where = (account.organization_id, account.legal_entity_id, community_id)

@@ -6,12 +6,13 @@ and goes on with it: asked first, and sent again — the same to the byte — on
 number is taken only after WeChat said that the old one is closed.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
 
 from kit import clock
+from kit.errors import MoveNotAllowed
 from kit.ids import new_code
 from models import audit
 from models.access import Actor
@@ -26,11 +27,12 @@ from models.refund import (
     RefundAttempt,
     RefundAttemptState,
     RefundKind,
+    RefundMethod,
     RefundState,
 )
 from models.unit_of_work import unit_of_work
 from payments.case import reopen_case_tx, resolve_case_tx
-from payments.errors import NotThroughWechat, RefundAtWechat, RefundJustSent, WechatUnavailable
+from payments.errors import RefundAtWechat, RefundJustSent, WechatUnavailable
 from payments.gateways.base import GatewayError, RefundFact, RefundStatus
 from payments.gateways.wechat_refund import TOO_OLD, NextStep, next_step, refund_request
 from payments.merchant import gateway_of, settings
@@ -52,18 +54,16 @@ A_YEAR = timedelta(days=365)  # WeChat gives back the way the money came for so 
 QUIET_S = 300
 
 
-async def approve_refund_tx(actor: Actor, payment: Payment, kind: RefundKind, amount_fen: int, reason: str) -> Refund:
-    """Approve a refund of a paid payment (locked by the caller).
+def default_method(payment: Payment) -> RefundMethod:
+    """The way back that is meant unless somebody says otherwise: the way the money came."""
+    if payment.through_wechat:
+        return RefundMethod.WECHAT_ORIGINAL
+    return RefundMethod.CASH if payment.channel == "cash" else RefundMethod.BANK
 
-    Afterwards the amount is reserved on the payment, has left its account for refund_pending, and an attempt with its
-    number waits to be sent; the caller calls ``submit_refund`` after the commit, and the sweep does should it not.
-    Reserving more than came is refused by the database. Refuses with NotThroughWechat what WeChat never had.
-    """
+
+async def return_all_tx(actor: Actor, payment: Payment, amount_fen: int, reason: str) -> Refund:
+    """Ask for and approve in one step that the surplus of a paid payment (locked by the caller) goes back."""
     assert actor.id is not None, "a refund is approved by somebody"
-    if payment.merchant_account_id is None:
-        raise NotThroughWechat()
-    payment.reserved_fen += amount_fen
-    await payment.save(update_fields=["reserved_fen"])
     now = clock.now()
     refund = await Refund.create(
         organization_id=payment.organization_id,
@@ -72,22 +72,38 @@ async def approve_refund_tx(actor: Actor, payment: Payment, kind: RefundKind, am
         customer_id=payment.customer_id,
         legal_entity_id=payment.legal_entity_id,
         merchant_account_id=payment.merchant_account_id,
-        kind=kind,
+        kind=RefundKind.SURPLUS,
+        method=default_method(payment),
         amount_fen=amount_fen,
         reason=reason,
         asked_by_staff_id=actor.id,
         approved_by_staff_id=actor.id,
         approved_at=now,
     )
-    await post_refund_tx(refund, EntryKind.REFUND_APPROVED, now)
-    await _new_attempt_tx(refund)
-    await _record_tx(actor, "refund.approve", refund, {"amount_fen": amount_fen, "payment_id": str(payment.id)})
+    await reserve_tx(payment, refund, now)
+    await record_refund_tx(actor, "refund.approve", refund, {"amount_fen": amount_fen, "payment_id": str(payment.id)})
     return refund
 
 
-async def _new_attempt_tx(refund: Refund) -> RefundAttempt:
+async def reserve_tx(payment: Payment, refund: Refund, now: datetime) -> None:
+    """What follows from an approval (payment and refund are locked, or new).
+
+    Afterwards the amount is reserved on the payment, has left its account for refund_pending, and where WeChat gives it
+    back an attempt with its number waits to be sent; the caller calls ``submit_refund`` after the commit, and the sweep
+    does should it not. Reserving more than came is refused by the database.
+    """
+    payment.reserved_fen += refund.amount_fen
+    await payment.save(update_fields=["reserved_fen"])
+    await post_refund_tx(refund, EntryKind.REFUND_APPROVED, now)
+    if refund.method is RefundMethod.WECHAT_ORIGINAL:
+        await new_attempt_tx(refund)
+
+
+async def new_attempt_tx(refund: Refund) -> RefundAttempt:
+    """A number of its own, with the exact body to send, that waits to be sent."""
     paid = await PaymentAttempt.get(payment_id=refund.payment_id, state=AttemptState.PAID)
     assert paid.transaction_id and paid.received_fen and paid.mode, "a paid attempt has what WeChat calls it"
+    assert refund.merchant_account_id is not None, "WeChat gives back through the account that took the money"
     out_refund_no = f"R{clock.today():%Y%m%d}{new_code(18)}"
     return await RefundAttempt.create(
         community_id=refund.community_id,
@@ -184,25 +200,29 @@ async def retry_refund(actor: Actor, refund_id: UUID) -> None:
 
 @unit_of_work
 async def _commit_retry(actor: Actor, refund_id: UUID) -> None:
-    _payment, refund, attempt = await _lock_newest_tx(refund_id)
+    _payment, refund, attempt = await lock_newest_tx(refund_id)
+    if attempt is None or refund.method is not RefundMethod.WECHAT_ORIGINAL:
+        raise MoveNotAllowed(noun="refund", before=str(refund.state), after=str(RefundState.APPROVED))
     if attempt.state in (RefundAttemptState.ABNORMAL, RefundAttemptState.ACCEPTED):
         raise RefundAtWechat()
     before = refund.problem
     REFUND_MACHINE.enter(refund, RefundState.APPROVED, problem=None)
     await refund.save(update_fields=["state", "problem"])
     if attempt.state is RefundAttemptState.CLOSED:
-        await _new_attempt_tx(refund)
+        await new_attempt_tx(refund)
     else:
         attempt.next_check_at = clock.now() + timedelta(seconds=STEPS_S[0])
         await attempt.save(update_fields=["next_check_at"])
-    await _record_tx(actor, "refund.retry", refund, {"problem": before})
+    await record_refund_tx(actor, "refund.retry", refund, {"problem": before})
 
 
-async def _lock_newest_tx(refund_id: UUID) -> tuple[Payment, Refund, RefundAttempt]:
-    """The refund and the newest of its attempts, which is the only one that can be open; locked."""
-    newest = await RefundAttempt.filter(refund_id=refund_id).order_by("-created_at", "-id").first()
-    assert newest is not None, "a refund has an attempt from its birth"
-    return await lock_refund_tx(refund_id, newest.id)
+async def lock_newest_tx(refund_id: UUID) -> tuple[Payment, Refund, RefundAttempt | None]:
+    """The refund and the newest of its attempts, which is the only one that can be open; locked. What is only asked
+    for, or paid out by hand, may have none."""
+    payment = await Payment.select_for_update().get(id=(await Refund.get(id=refund_id)).payment_id)
+    refund = await Refund.select_for_update().get(id=refund_id)
+    newest = RefundAttempt.filter(refund_id=refund_id).order_by("-created_at", "-id")
+    return payment, refund, await newest.select_for_update().first()
 
 
 async def cancel_refund(actor: Actor, refund_id: UUID, reason: str) -> None:
@@ -210,11 +230,20 @@ async def cancel_refund(actor: Actor, refund_id: UUID, reason: str) -> None:
     surplus is to be decided anew.
 
     Only when WeChat said that the number is closed, or, asked now, does not know it and nothing was sent for five
-    minutes. Refuses with RefundJustSent, RefundAtWechat, WechatUnavailable, and MoveNotAllowed for a decided refund.
+    minutes; what is to be paid out by hand, until it is. Refuses with RefundJustSent, RefundAtWechat,
+    WechatUnavailable, and MoveNotAllowed for a decided refund.
+    """
+    await _commit_cancel(actor, refund_id, await surely_not_at_wechat(refund_id), reason)
+
+
+async def surely_not_at_wechat(refund_id: UUID) -> RefundAttempt | None:
+    """The newest attempt as it was when WeChat, asked now, did not know its number; or one that is closed, or that
+    WeChat has taken on, whatever that means for the caller. None: there is none.
+
+    Refuses with RefundJustSent, RefundAtWechat and WechatUnavailable.
     """
     attempt = await RefundAttempt.filter(refund_id=refund_id).order_by("-created_at", "-id").first()
-    assert attempt is not None, "a refund has an attempt from its birth"
-    if attempt.state is RefundAttemptState.CREATED:
+    if attempt is not None and attempt.state is RefundAttemptState.CREATED:
         since_s = QUIET_S if attempt.sent_at is None else int((clock.now() - attempt.sent_at).total_seconds())
         if since_s < QUIET_S:
             raise RefundJustSent(retry_after_s=QUIET_S - since_s)
@@ -227,31 +256,41 @@ async def cancel_refund(actor: Actor, refund_id: UUID, reason: str) -> None:
             await hear_refund(attempt.merchant_account_id, fact, asked=True)
             if not await RefundAttempt.exists(id=attempt.id, state=RefundAttemptState.CLOSED):
                 raise RefundAtWechat()
-    await _commit_cancel(actor, refund_id, attempt, reason)
+    return attempt
 
 
 @unit_of_work
-async def _commit_cancel(actor: Actor, refund_id: UUID, seen: RefundAttempt, reason: str) -> None:
-    payment, refund, attempt = await _lock_newest_tx(refund_id)
-    known = attempt.state not in (RefundAttemptState.CREATED, RefundAttemptState.CLOSED)
-    if refund.state in UNDER_WAY and known:
-        raise RefundAtWechat()
-    # Sent once more, or again under a new number, since WeChat was asked: what it said then is old.
-    if refund.state in UNDER_WAY and (attempt.id, attempt.sent_at) != (seen.id, seen.sent_at):
-        raise RefundJustSent(retry_after_s=QUIET_S)
+async def _commit_cancel(actor: Actor, refund_id: UUID, seen: RefundAttempt | None, reason: str) -> None:
+    payment, refund, attempt = await lock_newest_tx(refund_id)
+    if attempt is not None and refund.state in UNDER_WAY:
+        if attempt.state not in (RefundAttemptState.CREATED, RefundAttemptState.CLOSED):
+            raise RefundAtWechat()
+        refuse_old_look(attempt, seen)
     now = clock.now()
     REFUND_MACHINE.enter(refund, RefundState.CANCELLED, cancelled_at=now, cancel_reason=reason)
     await refund.save(update_fields=["state", "cancelled_at", "cancel_reason"])
-    if attempt.state is RefundAttemptState.CREATED:
-        REFUND_ATTEMPT_MACHINE.enter(attempt, RefundAttemptState.CLOSED, next_check_at=None)
-        await attempt.save(update_fields=["state", "next_check_at"])
+    await close_attempt_tx(attempt)
     payment.reserved_fen -= refund.amount_fen
     if refund.kind is RefundKind.SURPLUS:
         payment.update_from_dict({"surplus_fate": None})
     await payment.save(update_fields=["reserved_fen", "surplus_fate"])
     await post_refund_tx(refund, EntryKind.REFUND_CANCELLED, now)
     await _settle_cases_tx(payment, refund)
-    await _record_tx(actor, "refund.cancel", refund, {"amount_fen": refund.amount_fen})
+    await record_refund_tx(actor, "refund.cancel", refund, {"amount_fen": refund.amount_fen})
+
+
+def refuse_old_look(attempt: RefundAttempt, seen: RefundAttempt | None) -> None:
+    """Refuse with RefundJustSent when it was sent once more, or again under a new number, since WeChat was asked: what
+    it said then is old."""
+    if seen is None or (attempt.id, attempt.sent_at) != (seen.id, seen.sent_at):
+        raise RefundJustSent(retry_after_s=QUIET_S)
+
+
+async def close_attempt_tx(attempt: RefundAttempt | None) -> None:
+    """Spend the number of an attempt that WeChat surely does not carry out; nothing when it is spent already."""
+    if attempt is not None and attempt.state is not RefundAttemptState.CLOSED:
+        REFUND_ATTEMPT_MACHINE.enter(attempt, RefundAttemptState.CLOSED, next_check_at=None)
+        await attempt.save(update_fields=["state", "next_check_at"])
 
 
 async def _settle_cases_tx(payment: Payment, refund: Refund) -> None:
@@ -262,7 +301,8 @@ async def _settle_cases_tx(payment: Payment, refund: Refund) -> None:
         await reopen_case_tx(case)
 
 
-async def _record_tx(actor: Actor, act: str, refund: Refund, after: dict[str, object]) -> None:
+async def record_refund_tx(actor: Actor, act: str, refund: Refund, after: dict[str, object]) -> None:
+    """The audit row of an act on a refund; reasons stand on the refund, for there may be a phone number in them."""
     await audit.record_tx(
         actor,
         act,

@@ -15,7 +15,6 @@ import structlog
 from kit import clock
 from models.discrepancy import DiscrepancyKind
 from models.job import enqueue_tx
-from models.ledger import EntryKind
 from models.payment import Payment
 from models.refund import (
     REFUND_ATTEMPT_MACHINE,
@@ -29,7 +28,7 @@ from models.refund import (
 from models.unit_of_work import unit_of_work
 from payments.case import open_case_tx, resolve_case_tx
 from payments.gateways.base import RefundFact, RefundStatus
-from payments.refund_ledger import post_refund_tx
+from payments.refund_settled import settle_refund_tx
 
 log = structlog.get_logger()
 
@@ -99,7 +98,7 @@ async def hear_refund(merchant_account_id: UUID, fact: RefundFact, *, asked: boo
     if not REFUND_ATTEMPT_MACHINE.allows(attempt.state, after):
         return RefundNews(Heard.ALREADY)
     if after is RefundAttemptState.SUCCEEDED:
-        await _succeeded_tx(payment, refund, attempt, fact)
+        await succeed_tx(payment, refund, attempt, fact)
     elif after is RefundAttemptState.ACCEPTED:
         await _accepted_tx(refund, attempt, fact)
     else:
@@ -141,7 +140,10 @@ def _mismatches(attempt: RefundAttempt, fact: RefundFact) -> tuple[str, ...]:
     return tuple(different)
 
 
-async def _succeeded_tx(payment: Payment, refund: Refund, attempt: RefundAttempt, fact: RefundFact) -> None:
+async def succeed_tx(
+    payment: Payment, refund: Refund, attempt: RefundAttempt, fact: RefundFact, *, from_suspense: bool = False
+) -> None:
+    """WeChat's word that the money is with the payer, applied (all three are locked)."""
     assert fact.succeeded_at is not None, "a success has its time"
     REFUND_ATTEMPT_MACHINE.enter(
         attempt,
@@ -151,14 +153,7 @@ async def _succeeded_tx(payment: Payment, refund: Refund, attempt: RefundAttempt
         next_check_at=None,
     )
     await attempt.save(update_fields=["state", "wechat_refund_id", "succeeded_at", "next_check_at"])
-    REFUND_MACHINE.enter(refund, RefundState.REFUNDED, refunded_at=fact.succeeded_at, problem=None)
-    await refund.save(update_fields=["state", "refunded_at", "problem"])
-    payment.reserved_fen -= refund.amount_fen
-    payment.refunded_fen += refund.amount_fen
-    await payment.save(update_fields=["reserved_fen", "refunded_fen"])
-    await post_refund_tx(refund, EntryKind.REFUNDED, fact.succeeded_at)
-    await resolve_case_tx(DiscrepancyKind.REFUND_STUCK, refund.id, "refunded")
-    await enqueue_tx("refund_settled", {"refund_id": str(refund.id)})
+    await settle_refund_tx(payment, refund, fact.succeeded_at, from_suspense=from_suspense)
 
 
 async def _accepted_tx(refund: Refund, attempt: RefundAttempt, fact: RefundFact) -> None:

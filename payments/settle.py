@@ -128,12 +128,12 @@ async def apply_tx(order: dict[str, Any], fact: PaidFact, notice: Notice | None 
 
 
 def _dues(bills: Sequence[dict[str, Any]], lines: Sequence[dict[str, Any]]) -> list[BillDue]:
-    """The chosen bills, oldest first, each with what it can still take: nothing when it is paid or void by now."""
+    """The chosen bills, oldest first, each with what it can still take: nothing when that is paid or void by now."""
     oldest_first = sorted(bills, key=lambda bill: (bill["accrued_on"], bill["due_on"], bill["id"]))
     return [
         BillDue(
             bill["id"],
-            min(bill["meant_fen"], bill["amount_fen"] - bill["paid_fen"]) if bill["state"] in PAYABLE else 0,
+            min(bill["meant_fen"], bill["owed_fen"]) if bill["state"] in PAYABLE else 0,
             [LineDue(line["id"], line["due_fen"]) for line in lines if line["bill_id"] == bill["id"]],
         )
         for bill in oldest_first

@@ -19,7 +19,8 @@ FOR UPDATE OF p, a
 #    statement of its own: under READ COMMITTED a statement that waits for a lock re-reads the locked row, but a
 #    subquery in it keeps its old snapshot, and would miss allocations that the other transaction just committed.
 LOCK_BILLS = """
-SELECT b.id, b.kind, b.state, b.amount_fen, b.paid_fen, pb.amount_fen AS meant_fen, b.due_on, b.accrued_on
+SELECT b.id, b.kind, b.state, b.amount_fen - b.credited_fen - b.paid_fen AS owed_fen, pb.amount_fen AS meant_fen,
+       b.due_on, b.accrued_on
 FROM payment_bills pb JOIN bills b ON b.id = pb.bill_id
 WHERE pb.payment_id = $1
 ORDER BY b.id
@@ -28,7 +29,8 @@ FOR UPDATE OF b
 
 # 3. What is still open on each line, read after the locks are held.
 LINES_DUE = """
-SELECT l.bill_id, l.id, l.amount_fen - COALESCE(sum(al.amount_fen), 0)::bigint AS due_fen
+SELECT l.bill_id, l.id, (l.amount_fen - COALESCE(sum(al.amount_fen), 0)
+    - COALESCE((SELECT sum(c.amount_fen) FROM credit_notes c WHERE c.bill_line_id = l.id), 0))::bigint AS due_fen
 FROM bill_lines l LEFT JOIN allocations al ON al.bill_line_id = l.id AND al.bill_id = l.bill_id
 WHERE l.bill_id = ANY($1::uuid[])
 GROUP BY l.bill_id, l.id, l.position, l.amount_fen
@@ -52,7 +54,7 @@ WITH posted AS (
     FROM unnest($14::uuid[], $15::uuid[], $16::bigint[]) AS s(bill, line, amount)
 ), bills_marked AS (
     UPDATE bills b SET paid_fen = b.paid_fen + s.amount,
-        state = CASE WHEN b.paid_fen + s.amount = b.amount_fen THEN 'paid' ELSE 'part_paid' END
+        state = CASE WHEN b.paid_fen + s.amount = b.amount_fen - b.credited_fen THEN 'paid' ELSE 'part_paid' END
     FROM (SELECT bill, sum(amount)::bigint AS amount
           FROM unnest($14::uuid[], $16::bigint[]) AS t(bill, amount) GROUP BY bill) s
     WHERE b.id = s.bill

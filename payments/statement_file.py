@@ -45,7 +45,7 @@ def plain_pieces(file: BinaryIO) -> Iterator[bytes]:
         while first:
             total += len(first)
             if total > MAX_PLAIN_BYTES:
-                raise BillUnreadable("too large")
+                raise BillUnreadable("文件太大 / too large")
             yield first
             first = file.read(PIECE)
         return
@@ -54,15 +54,15 @@ def plain_pieces(file: BinaryIO) -> Iterator[bytes]:
         try:
             plain = unpacker.decompress(packed, PIECE)
         except zlib.error as error:
-            raise BillUnreadable("not a gzip file") from error
+            raise BillUnreadable("不是 GZIP 文件 / not a gzip file") from error
         total += len(plain)
         if total > MAX_PLAIN_BYTES:
-            raise BillUnreadable("too large")
+            raise BillUnreadable("文件太大 / too large")
         if plain:
             yield plain
         packed = unpacker.unconsumed_tail or file.read(PIECE)
     if not unpacker.eof:
-        raise BillUnreadable("cut off")
+        raise BillUnreadable("文件不完整 / cut off")
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ class BillReader:
         columns = _COLUMNS[self.kind]
         missing = [heading for _, heading in columns if heading not in self.header]
         if missing:
-            raise BillUnreadable(f"columns are missing: {' '.join(missing)}")
+            raise BillUnreadable(f"缺少列 / columns are missing: {' '.join(missing)}")
         if self.kind is StatementKind.TRADE and "退款申请时间" in self.header:
-            raise BillUnreadable("a bill of refunds alone; the bill of all trades (ALL) is needed")
+            raise BillUnreadable("只有退款，请下载全部交易的账单 / the bill of all trades (ALL) is needed")
         self.columns = [name for name, _ in columns]
         self._pick = itemgetter(*(self.header.index(heading) for _, heading in columns))
         named = [self.header.index(heading) for heading in _WHOSE if heading in self.header]
@@ -132,7 +132,7 @@ class BillReader:
     def _first_line(self) -> bytes:
         lines = self._lines()
         if len(lines) < 1:
-            raise BillUnreadable("no header")
+            raise BillUnreadable("没有表头 / no header")
         self._waiting = lines[1:]
         return lines[0].removeprefix(_BOM)
 
@@ -140,9 +140,9 @@ class BillReader:
         if "记账时间" in self.header:
             return StatementKind.FUND_FLOW
         if "交易时间" not in self.header:
-            raise BillUnreadable("neither a trade bill (交易账单) nor a fund-flow bill (资金账单)")
+            raise BillUnreadable("不是交易账单或资金账单 / neither a trade bill nor a fund-flow bill")
         if "微信退款单号" not in self.header:
-            raise BillUnreadable("a bill of payments alone; the bill of all trades (ALL) is needed")
+            raise BillUnreadable("只有支付，请下载全部交易的账单 / the bill of all trades (ALL) is needed")
         return StatementKind.TRADE
 
     def rows(self) -> Iterator[bytes]:
@@ -155,7 +155,9 @@ class BillReader:
                     values = line.split(b",")
                     if len(values) != width:
                         number = self.row_count + len(written) + 2
-                        raise BillUnreadable(f"line {number} has {len(values)} values for {width} columns")
+                        raise BillUnreadable(
+                            f"第 {number} 行有 {len(values)} 个值，应为 {width} 个 / a line of another width"
+                        )
                     if self._whose is not None:
                         self.whose.add(self._whose(values))
                     written.append(b"\t".join(self._pick(values)))
@@ -163,7 +165,7 @@ class BillReader:
                     self._tail.append(line)
             self.row_count += len(written)
             if len(self.whose) > _MERCHANTS or len(self._tail) > 2:
-                raise BillUnreadable("a line that belongs into no bill")
+                raise BillUnreadable("有不属于账单的行 / a line that belongs into no bill")
             if written:
                 yield b"\n".join(written).replace(b"`", b"").replace(b"\\", b"\\\\") + b"\n"
             lines = self._lines()
@@ -172,10 +174,10 @@ class BillReader:
     def summary(self) -> dict[str, str]:
         """What the last two lines say; BillUnreadable when they are not there, so that no file is believed cut off."""
         if len(self._tail) != 2:
-            raise BillUnreadable("no summary at the end")
+            raise BillUnreadable("末尾没有汇总行，文件可能不完整 / no summary at the end")
         names, values = (self._values(line) for line in self._tail)
         if _SUMMARY[self.kind] not in names or len(names) != len(values):
-            raise BillUnreadable("no summary at the end")
+            raise BillUnreadable("末尾没有汇总行，文件可能不完整 / no summary at the end")
         return dict(zip(names, values, strict=True))
 
     def callers(self) -> set[tuple[str, ...]]:
@@ -201,4 +203,4 @@ class BillReader:
         try:
             return [value.strip().removeprefix("`") for value in line.decode("utf-8").split(",")]
         except UnicodeDecodeError:
-            raise BillUnreadable("not UTF-8") from None
+            raise BillUnreadable("不是 UTF-8 编码 / not UTF-8") from None

@@ -16,7 +16,7 @@ from models.bill import PAYABLE, Bill, BillKind, BillLine, BillState
 from models.discrepancy import Discrepancy, DiscrepancyKind
 from models.fee_item import FeeItem
 from models.payment import Channel, Payment, PaymentBill, SurplusFate
-from models.refund import Refund, RefundKind
+from models.refund import Refund
 from payments.at_once import Portion, Tender, pay_at_once_tx
 from payments.bill import NewBill, NewLine, issue_bill_tx
 from payments.errors import (
@@ -27,7 +27,7 @@ from payments.errors import (
     PaymentInProgress,
     SurplusDecided,
 )
-from payments.refund import approve_refund_tx
+from payments.refund import return_all_tx
 
 KEPT_TITLE = "溢收款转预存"
 
@@ -35,10 +35,10 @@ KEPT_TITLE = "溢收款转预存"
 async def return_surplus_tx(actor: Actor, case: Discrepancy, reason: str) -> Refund:
     """Decide that the surplus of a case goes back to who paid; the approved refund.
 
-    The caller calls ``submit_refund`` after the commit. Refuses with NoSurplus, SurplusDecided and NotThroughWechat.
+    The caller calls ``submit_refund`` after the commit. Refuses with NoSurplus and SurplusDecided.
     """
     payment = await _decide_tx(case, SurplusFate.RETURNED)
-    return await approve_refund_tx(actor, payment, RefundKind.SURPLUS, payment.surplus_fen, reason)
+    return await return_all_tx(actor, payment, payment.surplus_fen, reason)
 
 
 async def keep_surplus_tx(actor: Actor, case: Discrepancy, bill_ids: Sequence[UUID]) -> Payment:
@@ -92,7 +92,7 @@ async def _portions_tx(source: Payment, bill_ids: Sequence[UUID]) -> list[Portio
         raise PaymentInProgress(retry_after_s=60)
     portions, left_fen = [], source.surplus_fen
     for bill in sorted(bills, key=lambda bill: (bill.accrued_on, bill.due_on, bill.id)):
-        portion_fen = min(left_fen, bill.amount_fen - bill.paid_fen)
+        portion_fen = min(left_fen, bill.owed_fen)
         if portion_fen:
             portions.append(Portion(bill.id, portion_fen))
             left_fen -= portion_fen
@@ -104,7 +104,7 @@ def _refuse_unfit(source: Payment, bill: Bill) -> None:
         raise NotFound()
     if (bill.customer_id, bill.legal_entity_id) != (source.customer_id, source.legal_entity_id):
         raise BillOfAnother(bill_title=bill.title, bill_id=str(bill.id))
-    if bill.state is BillState.VOID:
+    if bill.state in (BillState.VOID, BillState.CREDITED):
         raise BillVoided(bill_title=bill.title, bill_id=str(bill.id))
     if bill.state not in PAYABLE:
         raise BillAlreadyPaid(bill_title=bill.title, bill_id=str(bill.id))

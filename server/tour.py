@@ -191,7 +191,7 @@ async def _choose_and_open(
     tour.must(newest is not None and bool(newest["pay_group"]), "the bill just issued cannot be paid")
     chosen = [bill for bill in listed["items"] if newest and bill["pay_group"] == newest["pay_group"]][-3:]
     bill_ids = [bill["id"] for bill in chosen]
-    total = sum(bill["amount_fen"] - bill["paid_fen"] for bill in chosen)
+    total = sum(bill["amount_fen"] - bill["credited_fen"] - bill["paid_fen"] for bill in chosen)
 
     tour.step("发起支付", f"ticks {len(chosen)} bills and pays {format_yuan(total)} yuan")
     key = secrets.token_hex(8)

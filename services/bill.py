@@ -35,6 +35,7 @@ class BillView:
     kind: BillKind
     amount_fen: int
     paid_fen: int
+    credited_fen: int
     due_on: date
     accrued_on: date
     community_id: UUID
@@ -109,6 +110,7 @@ def _view(found: dict[str, Any]) -> BillView:
         kind=BillKind(found["kind"]),
         amount_fen=found["amount_fen"],
         paid_fen=found["paid_fen"],
+        credited_fen=found["credited_fen"],
         due_on=found["due_on"],
         accrued_on=found["accrued_on"],
         community_id=found["community_id"],

@@ -36,9 +36,9 @@ picked AS (
 """
 
 SHOWN = """
-SELECT b.id, b.title, b.state, b.kind, b.amount_fen, b.paid_fen, b.due_on, b.accrued_on, b.community_id, b.room_id,
-    b.customer_id, b.legal_entity_id, b.merchant_account_id, c.name AS community, r.name AS room,
-    COALESCE(m.active, false) AS account_is_active, lines.shown AS lines
+SELECT b.id, b.title, b.state, b.kind, b.amount_fen, b.paid_fen, b.credited_fen, b.due_on, b.accrued_on,
+    b.community_id, b.room_id, b.customer_id, b.legal_entity_id, b.merchant_account_id,
+    c.name AS community, r.name AS room, COALESCE(m.active, false) AS account_is_active, lines.shown AS lines
 FROM picked b
 JOIN communities c ON c.id = b.community_id
 LEFT JOIN rooms r ON r.id = b.room_id

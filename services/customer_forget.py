@@ -29,7 +29,8 @@ SELECT
         SELECT FROM payment_attempts a WHERE a.payment_id = p.id AND a.state IN ('created', 'prepaid')))) AS payments,
     (SELECT count(*) FROM discrepancies d JOIN payments p ON p.id = d.payment_id
      WHERE p.customer_id = $1 AND d.state = 'open') AS cases,
-    (SELECT count(*) FROM payments WHERE customer_id = $1 AND reserved_fen > 0) AS refunds,
+    (SELECT count(*) FROM refunds
+     WHERE customer_id = $1 AND state IN ('asked', 'approved', 'processing', 'failed')) AS refunds,
     -- Prepaid, deposit and surplus: what an account of theirs holds, whichever way.
     (SELECT COALESCE(sum(abs(held.fen)), 0)::bigint FROM (
         SELECT (SELECT COALESCE(sum(amount_fen), 0) FROM entries WHERE credit_account_id = a.id)

@@ -27,6 +27,7 @@ from models.organization import Organization
 from models.payment import Payment
 from models.policy import Policy
 from models.receipt import Receipt
+from models.refund import Refund
 from models.resident import Resident, WechatIdentity
 from models.reveal import Reveal
 from models.room import Room
@@ -35,7 +36,8 @@ from models.session import Session
 from models.wechat_app import WechatApp
 from services.customer import id_number_masked
 from services.prepaid import shown_balances
-from services.receipt import customer_name_for
+from services.receipt import customer_name_for, standings
+from services.refund import shown_to_payers
 from services.session import resident_actor
 
 FORMAT = "linli.export.v1"
@@ -142,7 +144,7 @@ async def _bills(actor: Actor) -> list[dict[str, Any]]:
             told = _of(line, "title", "period_from", "period_to", "formula", "amount_fen")
             lines.setdefault(line.bill_id, []).append(told)
     return [
-        _of(bill, "id", "title", "state", "kind", "amount_fen", "paid_fen", "accrued_on", "due_on")
+        _of(bill, "id", "title", "state", "kind", "amount_fen", "paid_fen", "credited_fen", "accrued_on", "due_on")
         | {"community": communities[bill.community_id], "room": rooms.get(bill.room_id)}
         | {"owed_by_me": bill.customer_id in actor.customer_ids, "lines": lines.get(bill.id, [])}
         for bill in bills
@@ -168,6 +170,15 @@ async def _payments(actor: Actor) -> list[dict[str, Any]]:
     ]
 
 
+async def _refunds(actor: Actor) -> list[dict[str, Any]]:
+    return [
+        _of(one, "id", "payment_id", "state", "method", "amount_fen", "reason", "created_at", "refunded_at",
+            "reject_reason")
+        | {"asked_by_me": one.asked_by_resident_id == actor.id}
+        for one in await _all(shown_to_payers(Refund.visible_to(actor)))
+    ]  # fmt: skip
+
+
 async def _prepaid_accounts(actor: Actor) -> list[dict[str, Any]]:
     ids = [account.id for account in await _all(Account.prepaid_of(actor))]
     return [_of(one, "legal_entity", "balance_fen", "pays_monthly") for one in await shown_balances(ids)]
@@ -187,10 +198,13 @@ async def _deposits(actor: Actor) -> list[dict[str, Any]]:
 
 
 async def _receipts(actor: Actor) -> list[dict[str, Any]]:
+    receipts = await _all(Receipt.visible_to(actor))
+    standing = await standings(receipts)
     return [
         _of(one, "number", "payment_id", "issued_on")
+        | _of(standing[one.id], "refunded_fen", "voided_on")
         | {"content": one.content | {"customer": customer_name_for(actor, one)}}
-        for one in await _all(Receipt.visible_to(actor))
+        for one in receipts
     ]
 
 
@@ -233,6 +247,7 @@ PARTS: dict[str, Part] = {
     "occupancy_requests": _requests,
     "bills": _bills,
     "payments": _payments,
+    "refunds": _refunds,
     "prepaid_accounts": _prepaid_accounts,
     "deposits": _deposits,
     "receipts": _receipts,

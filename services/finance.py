@@ -13,6 +13,7 @@ from models.community import Community
 from models.ledger import AccountKind
 from models.payment import Payment
 from models.unit_of_work import rows
+from services.finance_sql import COUNTS, OWED
 from services.listing import wanted_id, whole_number
 
 _JOURNAL = """
@@ -44,15 +45,14 @@ FROM (
 ) m JOIN accounts a ON a.id = m.account_id JOIN legal_entities l ON l.id = a.legal_entity_id
 GROUP BY 1, 2, 3 ORDER BY 2, 3
 """
-_OWED = """
-SELECT count(*) FILTER (WHERE state IN ('open', 'part_paid')) AS open_bills,
-       COALESCE(sum(amount_fen) FILTER (WHERE state <> 'draft' AND state <> 'void'), 0)::bigint AS billed_fen,
-       COALESCE(sum(paid_fen), 0)::bigint AS paid_fen,
-       COALESCE(sum(amount_fen - paid_fen) FILTER (WHERE state IN ('open', 'part_paid')), 0)::bigint AS owed_fen,
-       COALESCE(sum(amount_fen - paid_fen) FILTER (WHERE state IN ('open', 'part_paid') AND due_on < $2), 0)::bigint
-           AS overdue_fen
-FROM bills WHERE community_id = $1
-"""
+_OWED_NOW = f"""
+SELECT count(*) FILTER (WHERE b.state IN ('open', 'part_paid')) AS open_bills,
+       COALESCE(sum(b.amount_fen - b.credited_fen) FILTER (WHERE {COUNTS}), 0)::bigint AS billed_fen,
+       COALESCE(sum(b.paid_fen), 0)::bigint AS paid_fen,
+       COALESCE(sum({OWED}) FILTER (WHERE {COUNTS}), 0)::bigint AS owed_fen,
+       COALESCE(sum({OWED}) FILTER (WHERE {COUNTS} AND b.due_on < $2), 0)::bigint AS overdue_fen
+FROM bills b WHERE b.community_id = $1
+"""  # noqa: S608 - our own text
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ async def summarise(actor: Actor, community_id: UUID, from_on: date | None, to_o
                 one["credit_fen"])
         for one in await rows(_BALANCES, community.id, from_on, to_on)
     ]  # fmt: skip
-    (owed,) = await rows(_OWED, community.id, today)
+    (owed,) = await rows(_OWED_NOW, community.id, today)
     return Summary(
         balances,
         sum(balance.debit_fen for balance in balances),

@@ -89,6 +89,22 @@ async def create_legal_entity(actor: Actor, name: str, tax_number: str | None) -
     return entity
 
 
+@unit_of_work
+async def set_refund_limit(actor: Actor, entity_id: UUID, refund_alone_fen: int) -> LegalEntity:
+    """Say up to which amount of one payment somebody may approve a refund that they asked for themselves; above it a
+    second person is needed. In fen. Organization-wide managers only. Refuses NotFound."""
+    require(actor, Act.ORGANIZATION_MANAGE)
+    entity = await get_visible(LegalEntity.visible_to(actor).select_for_update(), entity_id)
+    before = entity.refund_alone_fen
+    entity.refund_alone_fen = refund_alone_fen
+    await entity.save(update_fields=["refund_alone_fen"])
+    await audit.record_tx(
+        actor, "legal_entity.set_refund_limit", "legal_entity", entity.id, organization_id=entity.organization_id,
+        before={"refund_alone_fen": before}, after={"refund_alone_fen": refund_alone_fen},
+    )  # fmt: skip
+    return entity
+
+
 async def list_legal_entities(actor: Actor, cursor: str | None, limit: int) -> Page[LegalEntity]:
     """Newest first, for whoever works with fee items."""
     require_somewhere(actor, Act.FEE_ITEM_READ)

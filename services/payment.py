@@ -14,11 +14,12 @@ from models.bill import PAYABLE, Bill
 from models.community import Community
 from models.payment import Channel, CloseReason, Payment, PaymentAttempt, PaymentBill, PaymentState
 from models.receipt import Receipt
-from models.refund import Refund, RefundState
+from models.refund import Refund
 from models.resident import WechatIdentity
 from models.wechat_app import WechatApp
 from services import rate_limit
 from services.listing import newest_first, wanted_id
+from services.refund import shown_to_payers
 from services.unique import unique
 
 
@@ -37,7 +38,7 @@ class PaymentView:
     payment: Payment
     bill_ids: Sequence[UUID]
     receipt_id: UUID | None
-    refunds: Sequence[Refund] = ()  # oldest first, without what was cancelled
+    refunds: Sequence[Refund] = ()  # oldest first, as far as they concern the payer
 
 
 async def open_payment(
@@ -156,10 +157,9 @@ async def _views(found: Sequence[Payment]) -> list[PaymentView]:
         chosen.setdefault(choice.payment_id, []).append(choice.bill_id)
     receipts = dict(await Receipt.filter(payment_id__in=ids).values_list("payment_id", "id"))
     refunds: dict[UUID, list[Refund]] = {}
-    given_back = [payment.id for payment in found if payment.reserved_fen or payment.refunded_fen]
-    if given_back:  # of most payments nothing is
-        query = Refund.filter(payment_id__in=given_back).exclude(state=RefundState.CANCELLED)
-        for refund in await query.order_by("created_at", "id"):
+    paid = [payment.id for payment in found if payment.state is PaymentState.PAID]
+    if paid:  # of others nothing can be given back
+        for refund in await shown_to_payers(Refund.filter(payment_id__in=paid)).order_by("created_at", "id"):
             refunds.setdefault(refund.payment_id, []).append(refund)
     return [
         PaymentView(payment, chosen.get(payment.id, []), receipts.get(payment.id), refunds.get(payment.id, []))

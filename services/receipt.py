@@ -1,5 +1,8 @@
 """Receipts as people see them, and what follows from a settled payment."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from uuid import UUID
 
 import payments
@@ -13,7 +16,7 @@ from models.message import MessageKind
 from models.payment import CloseReason, Payment, PaymentBill, PaymentState
 from models.receipt import Receipt
 from models.secret import blind_index
-from models.unit_of_work import unit_of_work
+from models.unit_of_work import rows, unit_of_work
 from services.listing import newest_first
 from services.message import queue_message_tx
 from services.shipping import queue_upload
@@ -59,6 +62,35 @@ async def _tell_payer(payment: Payment, receipt: Receipt) -> None:
             "character_string3": receipt.number[:32],
         },
     )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What became of the money of a receipt. ``voided_on``: all of it went back, and the receipt is 作废 since; its
+    number stays its own."""
+
+    refunded_fen: int = 0
+    voided_on: date | None = None
+
+
+WHOLE = Standing()
+"""Nothing of it went back."""
+
+_STANDING = """
+SELECT p.id, p.refunded_fen, CASE WHEN p.refunded_fen = p.amount_fen THEN max(e.posted_on) END AS voided_on
+FROM payments p JOIN refunds r ON r.payment_id = p.id AND r.state = 'refunded'
+JOIN entries e ON e.source_id = r.id AND e.kind = 'refunded'
+WHERE p.id = ANY($1::uuid[]) AND p.refunded_fen > 0 GROUP BY p.id
+"""
+
+
+async def standings(receipts: Sequence[Receipt]) -> Mapping[UUID, Standing]:
+    """Receipt → what became of its money."""
+    found = {
+        one["id"]: Standing(one["refunded_fen"], one["voided_on"])
+        for one in await rows(_STANDING, [receipt.payment_id for receipt in receipts])
+    }
+    return {receipt.id: found.get(receipt.payment_id, WHOLE) for receipt in receipts}
 
 
 async def get_receipt(actor: Actor, receipt_id: UUID) -> Receipt:

@@ -124,6 +124,8 @@ def _end(document: ReceiptDocument, roll: _Roll) -> None:
     roll.rule()
     roll.pair(f"合计（共 {len(document.items)} 项）", f"¥{yuan(document.total_fen)}", 11, strong=True)
     roll.text(f"人民币（大写）{document.content['amount_in_capitals']}", 9)
+    if document.refunded_fen:
+        roll.pair("其中已退款", f"¥{yuan(document.refunded_fen)}", 9)
     roll.rule()
     if tax_number := document.content.get("tax_number"):
         roll.pair("税号", tax_number)

@@ -161,6 +161,9 @@ def _totals(document: ReceiptDocument, sheet: Sheet, y: float) -> None:
     sheet.draw(_MARGIN + _PAD, y + 2, f"¥{yuan(document.total_fen)}", 13, width_mm=inner, align="R", strong=True)
     capitals = f"人民币（大写）　{document.content['amount_in_capitals']}"
     sheet.draw(_MARGIN + _PAD, y + 10.5, capitals, 11)
+    if document.refunded_fen:
+        refunded = f"其中已退款 ¥{yuan(document.refunded_fen)}"
+        sheet.draw(_MARGIN + _PAD, y + 10.5, refunded, 11, width_mm=inner, align="R")
     sheet.line(_MARGIN, y + 18, _MARGIN + _INNER, y + 18)
     y += 22
     facts = [("收款单位", document.content["legal_entity"]), ("税号", document.content.get("tax_number")),

@@ -28,7 +28,7 @@ from models.receipt import (
 from models.staff import Staff
 from models.unit_of_work import row, rows, unit_of_work
 from services.listing import newest_first
-from services.receipt import check_code, get_receipt, sees_debtor
+from services.receipt import WHOLE, Standing, check_code, get_receipt, sees_debtor, standings
 from services.receipt_pdf import TEMPLATE_VERSION, PrintMark, ReceiptDocument, ReceiptPdf, receipt_pdf
 
 log = structlog.get_logger()
@@ -152,8 +152,8 @@ async def _ask_tx(receipt: Receipt, paper: ReceiptFormat, *, masked: bool, print
 @unit_of_work
 async def _ask_again(file_id: UUID) -> None:
     """One more try for a file that was given up; the sweep takes it, so that asking often does not make it busy."""
-    file = await ReceiptFile.select_for_update().get(id=file_id)
-    if file.state is ReceiptFileState.FAILED:
+    file = await ReceiptFile.select_for_update().get_or_none(id=file_id)
+    if file is not None and file.state is ReceiptFileState.FAILED:
         RECEIPT_FILE_MACHINE.enter(
             file, ReceiptFileState.QUEUED, next_check_at=clock.now() + timedelta(seconds=RETRY_S[1])
         )
@@ -171,7 +171,8 @@ async def make_receipt_file(file_id: UUID) -> ReceiptFileState | None:
     try:
         receipt = await Receipt.get(id=file.receipt_id)
         copy = await ReceiptPrint.get(id=file.print_id) if file.print_id else None
-        document = receipt_document(receipt, masked=file.masked, copy=copy)
+        standing = (await standings([receipt]))[receipt.id]
+        document = receipt_document(receipt, masked=file.masked, copy=copy, standing=standing)
         made = await asyncio.get_running_loop().run_in_executor(_drawing, receipt_pdf, document, file.format)
     except Exception as error:
         log.exception("receipt_file_failed", file_id=str(file_id))
@@ -179,11 +180,14 @@ async def make_receipt_file(file_id: UUID) -> ReceiptFileState | None:
     if made.missing:
         codes = " ".join(f"U+{ord(one):04X}" for one in made.missing)
         log.warning("receipt_characters_missing", receipt_id=str(receipt.id), characters=codes)
-    return await _keep(file_id, made)
+    return await _keep(file_id, made, standing)
 
 
-def receipt_document(receipt: Receipt, *, masked: bool, copy: ReceiptPrint | None = None) -> ReceiptDocument:
-    """What the paper says: the frozen content, the debtor as its reader may see them, the mark of a print."""
+def receipt_document(
+    receipt: Receipt, *, masked: bool, copy: ReceiptPrint | None = None, standing: Standing = WHOLE
+) -> ReceiptDocument:
+    """What the paper says: the frozen content, the debtor as its reader may see them, the mark of a print, and what
+    became of the money since."""
     customer = str(receipt.content["customer"])
     return ReceiptDocument(
         number=receipt.number,
@@ -192,6 +196,8 @@ def receipt_document(receipt: Receipt, *, masked: bool, copy: ReceiptPrint | Non
         customer=mask_name(customer) if masked else customer,
         content=receipt.content,
         mark=PrintMark(copy.copy_number, copy.printed_by, copy.created_at) if copy else None,
+        voided_on=standing.voided_on,
+        refunded_fen=standing.refunded_fen,
     )
 
 
@@ -208,8 +214,17 @@ async def _take(file_id: UUID) -> ReceiptFile | None:
 
 
 @unit_of_work
-async def _keep(file_id: UUID, made: ReceiptPdf) -> ReceiptFileState:
-    file = await ReceiptFile.select_for_update().get(id=file_id)
+async def _keep(file_id: UUID, made: ReceiptPdf, drawn: Standing) -> ReceiptFileState | None:
+    """Keep what was drawn, unless money went back meanwhile: then it says what is no longer so. A refund that is not
+    committed yet waits for this row, and forgets it."""
+    file = await ReceiptFile.select_for_update().get_or_none(id=file_id)
+    if file is None:
+        return None
+    receipt = await Receipt.get(id=file.receipt_id)
+    if (await standings([receipt]))[receipt.id] != drawn:
+        file.next_check_at = clock.now()
+        await file.save(update_fields=["next_check_at"])
+        return file.state
     if file.state is ReceiptFileState.QUEUED:
         RECEIPT_FILE_MACHINE.enter(
             file,
@@ -225,10 +240,10 @@ async def _keep(file_id: UUID, made: ReceiptPdf) -> ReceiptFileState:
 
 
 @unit_of_work
-async def _later(file_id: UUID, detail: str) -> ReceiptFileState:
-    file = await ReceiptFile.select_for_update().get(id=file_id)
-    if file.state is not ReceiptFileState.QUEUED:
-        return file.state
+async def _later(file_id: UUID, detail: str) -> ReceiptFileState | None:
+    file = await ReceiptFile.select_for_update().get_or_none(id=file_id)
+    if file is None or file.state is not ReceiptFileState.QUEUED:
+        return file.state if file else None
     file.attempts += 1
     if file.attempts > len(RETRY_S):
         RECEIPT_FILE_MACHINE.enter(file, ReceiptFileState.FAILED, next_check_at=None)

@@ -53,7 +53,7 @@ class PrintMark:
 @dataclass(frozen=True)
 class ReceiptDocument:
     """Everything that a receipt on paper says. ``customer`` is the debtor as its reader may see them; ``content`` is
-    that of the receipt, its amounts in fen. ``voided_on`` makes it 作废."""
+    that of the receipt, its amounts in fen. ``refunded_fen`` went back since; ``voided_on`` makes it 作废."""
 
     number: str
     issued_on: date
@@ -62,6 +62,7 @@ class ReceiptDocument:
     content: Mapping[str, Any]
     mark: PrintMark | None = None
     voided_on: date | None = None
+    refunded_fen: int = 0
 
     @property
     def items(self) -> Sequence[Mapping[str, Any]]:

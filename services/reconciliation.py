@@ -17,6 +17,7 @@ from models import audit
 from models.access import Act, Actor, require, require_somewhere
 from models.base import get_visible
 from models.community import Community
+from models.job import enqueue_tx
 from models.merchant_account import MerchantAccount
 from models.reconciliation import (
     DIFFERENCE_MACHINE,
@@ -112,21 +113,21 @@ async def list_statements(actor: Actor, day_id: UUID) -> list[Statement]:
 
 
 async def run_again(actor: Actor, day_id: UUID) -> DayView:
-    """Fetch the bill of a day from WeChat now and compare it. Refuses NotFound, NotPermitted; why a bill could not be
-    read stands on the day."""
+    """Have the bill of a day fetched from WeChat and compared now, by a job; ``read_at`` tells when it was, and
+    ``problem`` why it could not be. Refuses NotFound, NotPermitted."""
     day = await get_visible(Reconciliation.visible_to(actor), day_id)
     require_somewhere(actor, Act.RECONCILIATION_RUN)
-    await _note_run(actor, day)
-    await payments.look_at_day(day.id)
+    await _ask_for(actor, day)
     return await get_day(actor, day.id)
 
 
 @unit_of_work
-async def _note_run(actor: Actor, day: Reconciliation) -> None:
+async def _ask_for(actor: Actor, day: Reconciliation) -> None:
     await audit.record_tx(
         actor, "reconciliation.run", "reconciliation", day.id, organization_id=day.organization_id,
         after={"kind": day.kind.value, "bill_on": day.bill_on.isoformat()},
     )  # fmt: skip
+    await enqueue_tx("reconcile_day", {"reconciliation_id": str(day.id)})
 
 
 async def give_statement(actor: Actor, merchant_account_id: UUID, content: bytes) -> Statement:

@@ -33,7 +33,8 @@ ORDER BY p.id
 _CASES = """
 SELECT (SELECT count(*) FROM discrepancies d JOIN payments p ON p.id = d.payment_id
         WHERE p.payer_resident_id = $1 AND d.state = $2) AS cases,
-       (SELECT count(*) FROM payments WHERE payer_resident_id = $1 AND reserved_fen > 0) AS refunds
+       (SELECT count(*) FROM payments WHERE payer_resident_id = $1 AND reserved_fen > 0)
+       + (SELECT count(*) FROM refunds WHERE asked_by_resident_id = $1 AND state = 'asked') AS refunds
 """
 
 

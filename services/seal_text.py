@@ -78,6 +78,9 @@ _READINGS: Mapping[tuple[str, int], Reading] = {
     ("allocations", 1): Reading(
         "allocations", "id community_id payment_id bill_id bill_line_id amount_fen created_at"
     ),
+    ("allocations", 2): Reading(
+        "allocations", "id community_id payment_id refund_id bill_id bill_line_id amount_fen created_at"
+    ),
     ("receipts", 1): Reading(
         "receipts",
         "serial id organization_id community_id legal_entity_id customer_id payer_resident_id payment_id year sequence"

@@ -75,6 +75,7 @@ async def _register(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "rooms", id=own("room"), **here, building_id=own("building"), unit_id=own("unit"), name="101")
     phone = {"phone_cipher": "x", "phone_index": "x"}
     await insert(owner, "staff", id=own("staff"), **org, username=f"staff{number}")
+    await insert(owner, "staff", id=own("second staff"), **org, username=f"second staff{number}")
     await insert(
         owner, "customers", id=own("customer"), **org, kind="person", registered_by_staff_id=own("staff"), **phone
     )
@@ -158,9 +159,34 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
                  transaction_id=f"own-number-{number}", received_fen=100, paid_at=NOW)  # fmt: skip
     refund = {**org, **here, "payment_id": own("payment"), "customer_id": customer, "legal_entity_id": entity,
               "merchant_account_id": merchant, "method": "wechat_original", "amount_fen": 50,
-              "asked_by_staff_id": own("staff"), "approved_by_staff_id": own("staff")}  # fmt: skip
+              "asked_by_staff_id": own("staff"), "approved_by_staff_id": own("staff"), "approved_at": NOW}  # fmt: skip
     await insert(owner, "refunds", id=own("refund"), **refund, kind="surplus", state="approved")
     await insert(owner, "refunds", id=own("refunded"), **refund, kind="bill", state="refunded", refunded_at=NOW)
+    await insert(owner, "refund_lines", id=own("refunded line"), **here, refund_id=own("refunded"), amount_fen=50,
+                 payment_id=own("payment"), bill_id=own("bill"), bill_line_id=own("line"), fate="open")  # fmt: skip
+    by_resident = {**refund, "asked_by_staff_id": None, "asked_by_resident_id": own("resident"),
+                   "approved_by_staff_id": None, "approved_at": None}  # fmt: skip
+    await insert(owner, "refunds", id=own("rejected"), **by_resident, kind="bill", state="rejected",
+                 rejected_by_staff_id=own("staff"), rejected_at=NOW, reject_reason="x")  # fmt: skip
+    await insert(owner, "refund_lines", id=own("rejected line"), **here, refund_id=own("rejected"), amount_fen=50,
+                 payment_id=own("payment"), bill_id=own("bill"), bill_line_id=own("line"), fate="open")  # fmt: skip
+    await insert(owner, "bills", id=own("credited bill"), **org, **here, customer_id=customer, legal_entity_id=entity,
+                 kind="charge", subject_kind="room", subject_id=own("room"), purpose="F:2026-10", state="credited",
+                 amount_fen=100, paid_fen=0, credited_fen=100, issued_at=NOW)  # fmt: skip
+    await insert(owner, "bill_lines", id=own("credited line"), **here, bill_id=own("credited bill"),
+                 fee_item_id=own("item"), amount_fen=100)  # fmt: skip
+    await insert(owner, "payment_bills", id=own("credited choice"), **here, payment_id=own("kept payment"), live=False,
+                 bill_id=own("credited bill"), customer_id=customer, legal_entity_id=entity,
+                 amount_fen=100)  # fmt: skip
+    transferred = {**refund, "method": "bank", "amount_fen": 100, "payment_id": own("kept payment")}
+    await insert(owner, "refunds", id=own("transferred"), **transferred, kind="bill",
+                 state="refunded", refunded_at=NOW, paid_out_by_staff_id=own("staff"),
+                 pay_out_reference="serial 1")  # fmt: skip
+    taken = {**here, "refund_id": own("transferred"), "bill_id": own("credited bill"),
+             "bill_line_id": own("credited line")}  # fmt: skip
+    await insert(owner, "refund_lines", id=own("transferred line"), **taken, payment_id=own("kept payment"),
+                 amount_fen=100, fate="credited")  # fmt: skip
+    await insert(owner, "credit_notes", **taken, amount_fen=100)
     sent = {**here, "merchant_account_id": merchant, "mode": "direct", "mchid": f"190000000{number}",
             "amount_fen": 50, "total_fen": 100}  # fmt: skip
     await insert(owner, "refund_attempts", id=own("refund attempt"), **sent, refund_id=own("refund"),
@@ -170,6 +196,9 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
                  succeeded_at=NOW)  # fmt: skip
     await insert(owner, "allocations", **here, payment_id=own("payment"), bill_id=own("bill"),
                  bill_line_id=own("line"), amount_fen=100)  # fmt: skip
+    await insert(owner, "allocations", **here, payment_id=own("kept payment"), bill_id=own("credited bill"),
+                 bill_line_id=own("credited line"), amount_fen=100)  # fmt: skip
+    await insert(owner, "allocations", **taken, payment_id=own("kept payment"), amount_fen=-100)
     for kind in ("wechat_clearing", "received"):
         await insert(owner, "accounts", id=own(kind), **org, **here, legal_entity_id=entity, kind=kind)
     await insert(owner, "entries", **here, legal_entity_id=entity, kind="payment", source_id=own("paid attempt"),
@@ -192,6 +221,15 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
     await insert(owner, "deposit_deductions", id=own("deduction"), **org, **here, deposit_id=own("deposit"),
                  payment_id=own("payment"), bill_id=own("bill"), amount_fen=1, attachments='["x"]',
                  staff_id=own("staff"))  # fmt: skip
+    await insert(owner, "closed_periods", id=own("closed period"), **org, legal_entity_id=entity,
+                 month=date(2026, 9, 1), closed_by_staff_id=own("staff"), closed_at=NOW)  # fmt: skip
+    await insert(owner, "closed_balances", id=own("closed balance"), **org, **here,
+                 closed_period_id=own("closed period"), kind="received")  # fmt: skip
+    entry = await owner.fetchval("SELECT id FROM entries WHERE source_id = $1", own("paid attempt"))
+    await insert(owner, "reversals", id=own("reversal"), **org, **here, entry_id=entry, state="posted",
+                 asked_by_staff_id=own("staff"), decided_by_staff_id=own("second staff"), decided_at=NOW)  # fmt: skip
+    await insert(owner, "report_files", id=own("report file"), **org, staff_id=own("staff"), format="csv",
+                 state="ready", body=b"x", next_check_at=NOW)  # fmt: skip
     shift = {**org, **here, "staff_id": own("staff")}
     await insert(owner, "staff", id=own("finance"), **org, username=f"finance{number}")
     await insert(owner, "shifts", id=own("open shift"), **shift, state="open")

@@ -45,6 +45,7 @@ class Stage:
     company: Company
     community: Community
     finance: Person
+    clerk: Person
 
 
 @dataclass
@@ -53,11 +54,12 @@ class Owed:
 
     amount: int
     paid: int = 0
+    credited: int = 0
     void: bool = False
 
     @property
     def due(self) -> int:
-        return 0 if self.void else self.amount - self.paid
+        return 0 if self.void else self.amount - self.credited - self.paid
 
 
 @dataclass
@@ -72,10 +74,22 @@ class Order:
     settled: bool = False
     surplus: int = 0
     fate: str | None = None
+    paid: dict[str, int] = field(default_factory=dict)  # which bills it paid
+    gone: dict[str, int] = field(default_factory=dict)  # of that, back or on its way back
 
     @property
     def amount(self) -> int:
         return sum(self.meant.values())
+
+
+@dataclass
+class Wish:
+    """An approved refund of what an order paid on a bill."""
+
+    bill_id: str
+    amount: int
+    credited: bool
+    done: bool = False
 
 
 @dataclass
@@ -84,8 +98,8 @@ class Model:
 
     bills: dict[str, Owed] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
+    wishes: dict[str, Wish] = field(default_factory=dict)
     prepaid: int = 0
-    returned: int = 0  # refunds that WeChat completed
     pending: int = 0  # refunds approved and under way
 
     def settle(self, order: Order) -> None:
@@ -93,9 +107,16 @@ class Model:
         for bill_id, meant in order.meant.items():
             part = min(left, meant, self.bills[bill_id].due)
             self.bills[bill_id].paid += part
+            order.paid[bill_id] = part
             left -= part
         order.settled, order.surplus = True, left
         MoneyMachine.reached["surplus" if left else "settled"] += 1
+
+    def give_back(self, wish: Wish) -> None:
+        self.bills[wish.bill_id].paid -= wish.amount
+        self.bills[wish.bill_id].credited += wish.amount if wish.credited else 0
+        wish.done = True
+        MoneyMachine.reached["credited" if wish.credited else "reopened"] += 1
 
 
 class MoneyMachine(RuleBasedStateMachine):
@@ -152,7 +173,7 @@ class MoneyMachine(RuleBasedStateMachine):
             await payments.sweep()
             await payments.sweep_refunds()
         await self.stage.drain()
-        self._follow_settlements(await self._settled_numbers())
+        await self._follow()
         for order in self.model.orders.values():
             assert order.settled == order.taken, f"{order.number}: WeChat has the money {order.taken}"
         states = {str(one.state) for one in await Payment.filter(customer_id=self.home.customer.id)}
@@ -299,7 +320,7 @@ class MoneyMachine(RuleBasedStateMachine):
         answer = await self.stage.finance.post(f"/api/v1/staff/bills/{bill_id}/void", {"reason": "算错了"})
         await self._follow()
         bill = self.model.bills[bill_id]
-        allowed = not bill.void and not bill.paid
+        allowed = bill.due == bill.amount - bill.credited > 0
         assert (answer.status_code == 200) is allowed, answer.text
         bill.void = bill.void or allowed
 
@@ -330,6 +351,46 @@ class MoneyMachine(RuleBasedStateMachine):
             part = min(order.surplus, self.model.bills[bill_id].due)
             self.model.bills[bill_id].paid += part
             self.model.prepaid += order.surplus - part
+
+    @rule(which=WHICH, bill=WHICH, whole=st.booleans(), credited=st.booleans(), approved=st.booleans())
+    def refund_what_paid_a_bill(self, which: int, bill: int, whole: bool, credited: bool, approved: bool) -> None:
+        order = self._any_order(which, lambda one: bool(one.paid))
+        if order is not None:
+            self.do(self._refund(order, sorted(order.paid)[bill % len(order.paid)], whole, credited, approved))
+
+    async def _refund(self, order: Order, bill_id: str, whole: bool, credited: bool, approved: bool) -> None:
+        left = order.paid[bill_id] - order.gone.get(bill_id, 0)
+        amount = left if whole and left else left // 2 + 1
+        part = {"bill_id": bill_id, "amount_fen": amount}
+        wish = {"parts": [part], "bill_becomes": "credited" if credited else "open", "reason": "重复收费"}
+        asked = await self.stage.clerk.post(f"/api/v1/staff/payments/{order.payment_id}/refunds", wish)
+        self.told.append(f"    → {asked.status_code} {asked.json().get('code', '')}")
+        assert asked.status_code == (201 if amount <= left else 409), asked.text
+        if asked.status_code != 201:
+            return
+        path = f"/api/v1/staff/refunds/{asked.json()['id']}"
+        if not approved:
+            assert (await self.stage.finance.post(f"{path}/reject", {"reason": "没有重复"})).status_code == 200
+            return
+        order.gone[bill_id] = order.gone.get(bill_id, 0) + amount
+        self.model.wishes[asked.json()["id"]] = Wish(bill_id, amount, credited)
+        self.model.pending += amount
+        twice = [(await self.stage.finance.post(f"{path}/approve")).status_code for _ in range(2)]
+        assert twice == [200, 409], twice
+        await self._follow()
+
+    @rule()
+    def finance_transfers_what_wechat_closed(self) -> None:
+        self.do(self._transfer())
+
+    async def _transfer(self) -> None:
+        closed = Refund.filter(customer_id=self.home.customer.id, state=RefundState.FAILED, problem="CLOSED")
+        for refund in await closed:
+            path, serial = f"/api/v1/staff/refunds/{refund.id}", {"reference": str(refund.id)}
+            assert (await self.stage.finance.post(f"{path}/method", {"method": "bank"})).status_code == 200
+            assert (await self.stage.finance.post(f"{path}/pay-out", serial)).status_code == 200
+            self.reached["transferred"] += 1
+        await self._follow()
 
     @rule(status=st.sampled_from(["SUCCESS", "ABNORMAL", "CLOSED"]), noticed=st.booleans())
     def wechat_decides_a_refund(self, status: str, noticed: bool) -> None:
@@ -393,16 +454,20 @@ class MoneyMachine(RuleBasedStateMachine):
     async def _compare(self) -> None:
         broken = await payments.violations()
         assert broken == [], broken
-        for bill in await rows("SELECT id::text, paid_fen, state FROM bills WHERE id = ANY($1)", self.home.bill_ids):
+        for bill in await rows(
+            "SELECT id::text, paid_fen, credited_fen, state FROM bills WHERE id = ANY($1)", self.home.bill_ids
+        ):
             model = self.model.bills[bill["id"]]
-            assert (bill["paid_fen"], bill["state"] == "void") == (model.paid, model.void), bill
+            found = (bill["paid_fen"], bill["credited_fen"], bill["state"] == "void")
+            assert found == (model.paid, model.credited, model.void), bill
         surplus = sum(one.surplus for one in self.model.orders.values() if one.fate is None)
         assert await self._balance("surplus") == surplus
         assert await self._balance("prepaid") == self.model.prepaid
         refunds = await Refund.filter(customer_id=self.home.customer.id)
-        done = sum(one.amount_fen for one in refunds if one.state is RefundState.REFUNDED)
+        transferred = sum(one.amount_fen for one in refunds if one.paid_out_by_staff_id)
+        done = sum(one.amount_fen for one in refunds if one.state is RefundState.REFUNDED) - transferred
         given_back = sum(one["refund_fen"] for one in await self._refunds_at_wechat("SUCCESS"))
-        assert done <= given_back <= self.model.pending, "WeChat gave back what nobody approved"
+        assert done <= given_back <= self.model.pending - transferred, "more went back than anybody approved"
         self.reached["refunded"] += done > 0
 
     async def _balance(self, kind: str) -> int:
@@ -417,25 +482,29 @@ class MoneyMachine(RuleBasedStateMachine):
         return int(found["fen"])
 
     async def _follow(self) -> None:
-        self._follow_settlements(await self._settled_numbers())
-
-    def _follow_settlements(self, numbers: list[str]) -> None:
-        """Settle in the model what was settled, in the same order: which order comes first is not the model's to say,
-        but that WeChat has its money is."""
-        for number in numbers:
+        """Settle in the model what was settled, and give back what went back, in the same order: which comes first is
+        not the model's to say, but that WeChat has the money, and that somebody approved, is."""
+        for number, refund_id in await self._happened():
             order = self.model.orders.get(number)
+            if refund_id:
+                wish = self.model.wishes[refund_id]
+                if not wish.done:
+                    self.model.give_back(wish)
+                continue
             assert order is not None and order.taken, f"{number} was settled, and WeChat has no money for it"
             if not order.settled:
                 self.model.settle(order)
 
-    async def _settled_numbers(self) -> list[str]:
+    async def _happened(self) -> list[tuple[str, str]]:
         found = await rows(
-            "SELECT a.out_trade_no FROM payment_attempts a JOIN payments p ON p.id = a.payment_id"
-            " JOIN entries e ON e.source_id = a.id AND e.leg = 0"
-            " WHERE p.customer_id = $1 AND p.channel = 'wechat_jsapi' ORDER BY e.id",
+            "SELECT a.out_trade_no AS number, '' AS refund, e.id FROM payment_attempts a"
+            " JOIN payments p ON p.id = a.payment_id JOIN entries e ON e.source_id = a.id AND e.leg = 0"
+            " WHERE p.customer_id = $1 AND p.channel = 'wechat_jsapi'"
+            " UNION ALL SELECT '', r.id::text, e.id FROM refunds r JOIN entries e ON e.source_id = r.id"
+            " WHERE r.customer_id = $1 AND r.kind = 'bill' AND e.kind = 'refunded' ORDER BY 3",
             self.home.customer.id,
         )
-        return [one["out_trade_no"] for one in found]
+        return [(one["number"], one["refund"]) for one in found]
 
     async def _refunds_at_wechat(self, status: str) -> list[dict[str, Any]]:
         mine = set(self.model.orders)
@@ -461,4 +530,5 @@ async def stage_for(world: World, sandbox: SandboxControl, drain: Drain) -> Stag
     company = await world.company()
     community = await world.community(company)
     finance = await world.staff(company, Role.FINANCE, community)
-    return Stage(asyncio.get_running_loop(), world, sandbox, drain, company, community, finance)
+    clerk = await world.staff(company, Role.CASHIER, community)
+    return Stage(asyncio.get_running_loop(), world, sandbox, drain, company, community, finance, clerk)

@@ -80,7 +80,10 @@ def _value(name: str, annotation: Any, ids: dict[str, str], schema: dict[str, An
 
 
 # They take no id, and change who asks: the second of two requests is answered otherwise for that reason alone.
-ABOUT_ONESELF = {("POST", f"/api/v1/{path}") for path in ("auth/sign-out", "me/close", "exports")}
+ABOUT_ONESELF = {("POST", f"/api/v1/{path}") for path in ("auth/sign-out", "me/close", "exports")} | {
+    ("POST", f"/api/v1/staff/finance/{report}/files")
+    for report in ("collection", "arrears", "income", "balances", "trial-balance", "cashiers", "journal")
+}
 
 
 async def ask(person: Person, one: Route, ids: dict[str, str]) -> httpx.Response:
@@ -127,6 +130,7 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
         "resident_id": "residents",
         "policy_id": "policies",
         "export_id": "exports",
+        "entity_id": "legal_entities",
     }
     for name, table in tables.items():
         found = await owner.fetchval(f"SELECT id::text FROM {table} ORDER BY id LIMIT 1")
@@ -155,8 +159,9 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
         "prepaid_run_id": run["id"],
     }
     assert all(more.values()), more
+    line = await owner.fetchval("SELECT id::text FROM bill_lines WHERE bill_id = $1", ids["bill_id"])
     ids |= await _reconciled(home, finance)
-    return ids | more | {"discrepancy_id": surplus.case_id, "refund_id": refund["id"]}
+    return ids | more | {"bill_line_id": line, "discrepancy_id": surplus.case_id, "refund_id": refund["id"]}
 
 
 async def _reconciled(home: Home, finance: Person) -> dict[str, str]:

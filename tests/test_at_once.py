@@ -85,10 +85,12 @@ async def test_money_in_hand_is_recorded_whatever_became_of_its_bills(world: Wor
     assert (await Bill.get(id=due.id)).state == "paid"
     case = await Discrepancy.get(payment_id=payment.id)
     assert (case.kind, case.state, case.amount_fen) == ("surplus", "open", payment.surplus_fen)
-    # WeChat never had it, so it cannot be asked to give it back; it can stay.
+    # WeChat never had it, so a person hands it back; until then it can be thought over, and stay.
     path = f"/api/v1/staff/discrepancies/{case.id}"
     back = await finance.post(f"{path}/return", {"reason": "多收"})
-    assert (back.status_code, back.json()["code"]) == (409, "not_through_wechat")
+    assert (back.status_code, back.json()["status"], back.json()["method"]) == (201, "approved", "cash")
+    cancel = await finance.post(f"/api/v1/staff/refunds/{back.json()['id']}/cancel", {"reason": "业主要留着"})
+    assert (cancel.status_code, cancel.json()["status"]) == (200, "cancelled")
     assert (await Payment.get(id=payment.id)).surplus_fate is None
     kept = await finance.post(f"{path}/keep", {"bill_ids": []})
     assert kept.status_code == 201

@@ -18,6 +18,8 @@ from tests.siege_stories import STORIES
 # Units of work of the money that no household's day comes by, each with the reason.
 _CATCHING_UP = "after a restore: tests/test_restore.py"
 _REFUSED = "a refund that WeChat refuses or a person takes back: tests/test_refund.py"
+_BY_STAFF = "one transaction that a clerk repeats: tests/test_refund_bill.py, tests/test_refund_by_hand.py"
+_RECONCILED = "the comparison of a morning, which takes no payment's way: tests/test_reconciliation.py"
 ELSEWHERE = {
     "payments.catch_up._begin": _CATCHING_UP,
     "payments.catch_up._ask_again": _CATCHING_UP,
@@ -28,7 +30,20 @@ ELSEWHERE = {
     "payments.refund._note_trouble": _REFUSED,
     "payments.refund._commit_retry": _REFUSED,
     "payments.refund._commit_cancel": _REFUSED,
+    "payments.refund_approval._commit_approval": _BY_STAFF,
+    "payments.refund_by_hand._commit_change": _BY_STAFF,
+    "payments.refund_by_hand._commit_pay_out": _BY_STAFF,
+    "payments.refund_foreign._enter": _BY_STAFF,
     "payments.refund_foreign.record_foreign_refund": "made by hand at WeChat's site: tests/test_refund_rules.py",
+    "payments.reconcile._read": _RECONCILED,
+    "payments.reconcile._refuse": _RECONCILED,
+    "payments.reconcile_day._claim": _RECONCILED,
+    "payments.reconcile_day._decide": _RECONCILED,
+    "payments.reconcile_day._look_later": _RECONCILED,
+    "payments.reconcile_day._make_days": _RECONCILED,
+    "payments.reconcile_day._missing_on_a_quiet_day": _RECONCILED,
+    "payments.reconcile_follow.place": _RECONCILED,
+    "payments.statement._keep": _RECONCILED,
 }
 CALL_OF = {
     "open_order": "wechat_pay.POST.jsapi",
@@ -55,7 +70,11 @@ def test_every_commit_and_every_call_of_the_money_is_a_place_to_be_killed_at() -
     assert units_of_the_money() == places | set(ELSEWHERE)
     assert set(COMMITS) - places <= set(units())
     calls = {name for name, method in vars(Gateway).items() if inspect.iscoroutinefunction(method)}
-    assert set(CALL_OF) | {"trade_bill"} == calls  # a day's bill is read after a restore alone
+    files = {
+        "bill_file",
+        "trade_bill",
+    }  # a day's bills are read in the morning and after a restore, never while somebody pays
+    assert set(CALL_OF) | files == calls
     assert set(CALL_OF.values()) <= set(CALLS)
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import gzip
+import json
 from datetime import date
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import asyncpg
+import pytest
 
 import payments
 from kit import clock
@@ -15,6 +17,8 @@ from models.access import Role
 from models.payment import Payment, PaymentAttempt
 from models.reconciliation import Difference, Reconciliation, Statement
 from models.unit_of_work import rows
+from payments import reconcile_day
+from payments.reconcile_post import shares
 from server.reconcile_report import run_reconcile
 from tests.conftest import Drain, SandboxControl
 from tests.reconcile_days import clearing_fen, play, under_way_fen, unexplained
@@ -71,6 +75,7 @@ async def test_a_day_closes_to_the_fen(world: World, sandbox: SandboxControl, dr
         assert await payments.sweep_reconciliations() == 0
         for one in listed:
             assert (await finance.post(f"{DAYS}/{one['id']}/run")).json()["status"] == "read"
+        assert await drain() == ["reconcile_day", "reconcile_day"]
         assert await rows("SELECT id FROM entries") == before  # the same file again changes nothing
         assert await Statement.all().count() == 2
 
@@ -157,7 +162,9 @@ async def test_planted_differences_of_each_kind_are_found_and_no_other(
 
         trade = await Reconciliation.get(kind="trade", bill_on=first)
         finance = await finance_of(world, home)
-        again = (await finance.post(f"{DAYS}/{trade.id}/run")).json()  # WeChat's own file counts again
+        assert (await finance.post(f"{DAYS}/{trade.id}/run")).status_code == 200
+        await drain()
+        again = (await finance.get(f"{DAYS}/{trade.id}")).json()  # WeChat's own file counts again
         assert (again["open_count"], again["difference_fen"]) == (0, 0)
         statements = (await finance.get(f"{DAYS}/{trade.id}")).json()["statements"]
         assert [(one["status"], one["source"]) for one in statements] == [
@@ -314,7 +321,7 @@ async def test_a_file_is_given_by_hand(
         for content, words in (
             (b"x", "neither a trade bill"), (good[:-40], "summary"), (good.replace(b"`CNY", b"`USD"), "USD"),
             (good.replace(home.company.wechat.mchid.encode(), b"1900000099"), "1900000099"),
-            (b"`250.69".join(good.rsplit(b"`250.68", 1)), "订单总金额 says 250.69"),
+            (b"`250.69".join(good.rsplit(b"`250.68", 1)), "订单总金额是 250.69"),
             (good.replace(b"250.68", b"250.6x"), "column total"),
             (good.replace("交易时间".encode(), "时间".encode()), "neither"), (good + b"`1\r\n", "belongs into no bill"),
             (good.replace(bill_on.isoformat().encode(), b"2020-01-01"), None),
@@ -330,3 +337,56 @@ async def test_a_file_is_given_by_hand(
 
         text, code = await run_reconcile(written(tmp_path, good), home.company.wechat.mchid, None, as_json=False)
         assert code == 0 and "没有未解释的差异" in text and "250.68" in text
+        lie = spoilt(good, lambda _: [dict(_[0], 商户订单号="shop-1", 微信订单号="420000001")])
+        text, code = await run_reconcile(written(tmp_path, lie), str(home.company.merchant.id), None, as_json=True)
+        document = json.loads(text)
+        assert (code, document["wechat_fen"], document["our_fen"], document["open_count"]) == (1, 25068, 25068, 2)
+        assert {(one["kind"], one["difference_fen"]) for one in document["differences"]} == {
+            ("only_at_wechat", 25068), ("only_with_us", -25068)}  # fmt: skip
+        for content, merchant in ((b"x", home.company.wechat.mchid), (good, "1999999999")):
+            text, code = await run_reconcile(written(tmp_path, content), merchant, None, as_json=True)
+            assert code == 2 and json.loads(text)["problem"]
+        text, code = await run_reconcile(written(tmp_path, good), home.company.wechat.mchid, None, as_json=False)
+        assert code == 0 and "以前读过" in text and "已自动消除" in text
+
+
+async def test_what_was_broken_off_goes_on_and_nothing_is_posted_twice(
+    world: World, sandbox: SandboxControl, drain: Drain, books: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off after each commit of a morning, once; the day is looked at again half an hour later."""
+    with at(1, 12):
+        home = await world.home(bills=1)
+        await pay(home, sandbox, home.bill_ids[0])
+        await draw(home, sandbox, 10_000)
+        await drain()
+    for minute, (module, name) in enumerate(
+        ((reconcile_day, "compare"), (reconcile_day, "read_statement"), (reconcile_day, "_look_later"))
+    ):
+        original = getattr(module, name)
+
+        async def broken(*values: Any, _original: Any = original) -> Any:
+            if _original.__name__ != "compare":
+                await _original(*values)  # it was committed
+            raise RuntimeError("killed")
+
+        with at(2, 10 + minute, 10), monkeypatch.context() as patch:
+            patch.setattr(module, name, broken)
+            assert await payments.sweep_reconciliations() == 2
+    with at(2, 14, 10):
+        assert await payments.sweep_reconciliations() == 0  # the last one had come to its end
+        assert await balances() == {"wechat_clearing": 25068 - 150 - 10_000, "received": -25068, "commission": 150,
+                                    "bank": 10_000}  # fmt: skip
+        assert await Statement.all().count() == 2 and await Difference.all().count() == 0
+
+
+@pytest.mark.parametrize(
+    ("amount", "balances_fen", "taken"),
+    [
+        (100, [70, 50], [70, 30]), (100, [120, 50], [100]), (200, [70, 50, -5], [70, 50]), (-30, [70, 50], [-30]),
+        (-30, [70, -20], [-20, -10]), (-30, [-5, -20], [-20, -10]), (5, [], []), (-5, [], []), (5, [0, -3], []),
+    ],
+)  # fmt: skip
+def test_a_sum_is_taken_from_the_fullest_and_fills_what_is_short(
+    amount: int, balances_fen: list[int], taken: list[int]
+) -> None:
+    assert [fen for _, fen in shares(amount, [{"fen": fen} for fen in balances_fen])] == taken

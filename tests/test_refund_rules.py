@@ -12,12 +12,14 @@ from payments.gateways.wechat_refund import NextStep, next_step, refund_fact, re
 from payments.refund_news import next_look
 
 REFUND = """
-           approved processing failed refunded cancelled
-approved   .        x          x      x        x
-processing .        .          x      x        .
-failed     x        x          .      x        x
-refunded   .        .          .      .        .
-cancelled  .        .          .      .        .
+           asked rejected approved processing failed refunded cancelled
+asked      .     x        x        .          .      .        .
+rejected   .     .        .        .          .      .        .
+approved   .     .        .        x          x      x        x
+processing .     .        .        .          x      x        .
+failed     .     .        x        x          .      x        x
+refunded   .     .        .        .          .      .        .
+cancelled  .     .        .        .          .      .        .
 """
 ATTEMPT = """
            created accepted succeeded abnormal closed

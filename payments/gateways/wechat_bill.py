@@ -6,6 +6,7 @@ yuan. Commas inside of values are escaped by WeChat, so a line splits at its com
 three kinds of bill have other columns in other places, and WeChat has added some before.
 """
 
+import asyncio
 import hashlib
 import re
 import zlib
@@ -84,7 +85,7 @@ async def fetch_bill_file(
         return False
     await line.download_into(found[0], MAX_PACKED_BYTES, into)
     into.seek(0)
-    if digest_of(into).sha1 != found[1].lower():
+    if (await asyncio.to_thread(digest_of, into)).sha1 != found[1].lower():
         raise BillUnreadable("the file does not have the hash that WeChat gave for it")
     into.seek(0)
     return True
