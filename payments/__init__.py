@@ -10,7 +10,7 @@ from payments.bill import NewBill, NewLine, issue_bill_tx, publish_bill_tx, void
 from payments.bill_batch import issue_bills_tx
 from payments.callback import MAX_BYTES as MAX_NOTIFICATION_BYTES
 from payments.callback import receive
-from payments.cash import count_drawer_tx, drawer_tx, hand_over_drawer_tx, post_bank_slip_tx
+from payments.cash import count_drawer_tx, drawer_tx, hand_over_drawer_tx, hold_open_shift_tx, post_bank_slip_tx
 from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bills
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
@@ -181,6 +181,7 @@ __all__ = [
     "forget_keys",
     "hand_over_drawer_tx",
     "hold_deposits_tx",
+    "hold_open_shift_tx",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",

@@ -10,15 +10,19 @@ from datetime import datetime
 from uuid import UUID
 
 from kit import clock
+from models.access import Actor
 from models.bank_slip import BankSlip, BankSlipKind
 from models.ledger import AccountKind, Entry, EntryKind
-from models.shift import Shift, ShiftDrawer
+from models.refund import Refund
+from models.shift import Shift, ShiftDrawer, ShiftState
 from models.unit_of_work import row, rows
 from payments.errors import CashNotThere
 from payments.ledger import account_tx
 
 # Not the strongest lock: the foreign keys of entries that others write into the account must get through.
 _LOCK = "SELECT id FROM accounts WHERE id = $1 FOR NO KEY UPDATE"
+# Shared among those who take money, and in the way of the count: it waits for them, and they look again after it.
+_HOLD_OPEN = "SELECT id FROM shifts WHERE community_id = $1 AND staff_id = $2 AND state = $3 FOR SHARE"
 _LEFT = """
 SELECT COALESCE((SELECT sum(amount_fen) FROM entries WHERE debit_account_id = $1), 0)::bigint
      - COALESCE((SELECT sum(amount_fen) FROM entries WHERE credit_account_id = $1), 0)::bigint AS left_fen
@@ -41,7 +45,7 @@ class _Purse:
         return await self.account_tx(AccountKind.CASH_ON_HAND, shift_id)
 
 
-def _purse(owner: ShiftDrawer | BankSlip) -> _Purse:
+def _purse(owner: ShiftDrawer | BankSlip | Refund) -> _Purse:
     return _Purse(owner.organization_id, owner.community_id, owner.legal_entity_id)
 
 
@@ -95,6 +99,23 @@ async def hand_over_drawer_tx(drawer: ShiftDrawer, to_shift: Shift | None) -> in
     return left_fen
 
 
+async def hold_open_shift_tx(staff_id: UUID | None, community_id: UUID) -> Shift | None:
+    """The open shift of a clerk in a community, held so that it is not counted before this transaction ends; others may
+    take money in it meanwhile. None: there is none."""
+    held = await row(_HOLD_OPEN, community_id, staff_id, ShiftState.OPEN.value)
+    return await Shift.get(id=held["id"]) if held else None
+
+
+async def take_out_tx(actor: Actor, refund: Refund) -> UUID | None:
+    """Whose cash a refund is handed over from: the shift's that the actor has open there, else None, the safe. Refuses
+    CashNotThere when that holds less. The caller posts the refund."""
+    shift = await hold_open_shift_tx(actor.id, refund.community_id)
+    if shift is not None:
+        await drawer_tx(shift, refund.legal_entity_id)
+    await _require_tx(await _purse(refund).cash_tx(shift.id if shift else None), refund.amount_fen)
+    return shift.id if shift else None
+
+
 async def post_bank_slip_tx(slip: BankSlip) -> None:
     """Post what a slip says, at the bank's time. A deposit refuses CashNotThere when the safe holds less."""
     purse = _purse(slip)
@@ -117,7 +138,7 @@ async def _left_tx(account_id: UUID) -> int:
 async def _require_tx(account_id: UUID, wanted_fen: int) -> None:
     left_fen = await _left_tx(account_id)
     if left_fen < wanted_fen:
-        raise CashNotThere(left_fen=left_fen, wanted_fen=wanted_fen)
+        raise CashNotThere()  # without the figure: a clerk counts without knowing it
 
 
 async def _post_tx(

@@ -254,8 +254,8 @@ class CashNotThere(Refusal):
     """Less cash of this legal entity is there than is to be taken out."""
 
     status = 409
-    zh = "保险柜里该收款主体的现金不足，请核对金额。"
-    en = "There is less cash of this legal entity in the safe than is to be taken out."
+    zh = "该收款主体的现金不足，请核对金额。"
+    en = "There is less cash of this legal entity than is to be taken out."
 
 
 class WechatUnavailable(Refusal):

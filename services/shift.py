@@ -21,7 +21,7 @@ from models.fee_item import FeeItem
 from models.organization import LegalEntity
 from models.shift import SHIFT_MACHINE, Shift, ShiftDrawer, ShiftState
 from models.staff import Staff
-from models.unit_of_work import row, unit_of_work
+from models.unit_of_work import unit_of_work
 from services.listing import newest_first, wanted_id
 from services.unique import unique
 
@@ -131,14 +131,10 @@ async def _legal_entity_id(community: Community, text: str) -> UUID:
 async def open_shift_tx(actor: Actor, community_id: UUID) -> Shift:
     """The actor's open shift in the community, held so that it is not closed before this transaction ends; others may
     take money in it meanwhile. Refuses NoOpenShift."""
-    held = await row(_HOLD_OPEN, community_id, actor.id)
-    if held is None:
+    shift = await payments.hold_open_shift_tx(actor.id, community_id)
+    if shift is None:
         raise NoOpenShift()
-    return await Shift.get(id=held["id"])
-
-
-# Shared among those who take money, and in the way of the count: it waits for them, and they look again after it.
-_HOLD_OPEN = "SELECT id FROM shifts WHERE community_id = $1 AND staff_id = $2 AND state = 'open' FOR SHARE"
+    return shift
 
 
 @unit_of_work
