@@ -299,7 +299,7 @@ async def change_method(call: Call) -> RefundOut:
 @route("POST", "/api/v1/staff/refunds/{refund_id}/pay-out", who=Who.STAFF, tag=TAG, summary="登记转账或现金退款",
        body=PayOutIn, response=RefundOut, replay=replay_refund, makes="refund",
        refusals=(NotPermitted, MoveNotAllowed, payments.RefundNotByHand, payments.BankSerialNeeded,
-                 payments.BankSerialUsed))  # fmt: skip
+                 payments.BankSerialUsed, payments.CashNotThere))  # fmt: skip
 async def pay_out_refund(call: Call) -> RefundOut:
     """The money is with the payer: posted once. Transfers are finance's to record."""
     view = await service.pay_out_refund(call.actor, call.id("refund_id"), call.body.reference)

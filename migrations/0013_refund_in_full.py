@@ -197,7 +197,7 @@ GRANT USAGE ON SEQUENCE credit_notes_id_seq TO linli_app;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("linli", "0011_paid_at_once")]
+    dependencies = [("linli", "0012_shift_index")]
 
     initial = False
 

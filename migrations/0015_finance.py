@@ -105,7 +105,7 @@ class Migration(migrations.Migration):
                 (
                     "kind",
                     fields.CharEnumField(
-                        description="WECHAT_CLEARING: wechat_clearing\nBANK: bank\nCASH_ON_HAND: cash_on_hand\nPOS_CLEARING: pos_clearing\nRECEIVED: received\nPREPAID: prepaid\nDEPOSIT: deposit\nSURPLUS: surplus\nSUSPENSE: suspense\nCOMMISSION: commission\nREFUND_PENDING: refund_pending",
+                        description="WECHAT_CLEARING: wechat_clearing\nBANK: bank\nCASH_ON_HAND: cash_on_hand\nPOS_CLEARING: pos_clearing\nRECEIVED: received\nPREPAID: prepaid\nDEPOSIT: deposit\nSURPLUS: surplus\nSUSPENSE: suspense\nCOMMISSION: commission\nREFUND_PENDING: refund_pending\nCASH_VARIANCE: cash_variance",
                         enum_type=AccountKind,
                         max_length=32,
                     ),
@@ -219,7 +219,7 @@ class Migration(migrations.Migration):
             model_name="Entry",
             name="kind",
             field=fields.CharEnumField(
-                description="PAYMENT: payment\nSURPLUS: surplus\nSUSPENSE: suspense\nREFUND_APPROVED: refund_approved\nREFUNDED: refunded\nREFUND_CANCELLED: refund_cancelled\nCOMMISSION: commission\nCOMMISSION_REFUND: commission_refund\nSETTLED_TO_BANK: settled_to_bank\nWECHAT_UNIDENTIFIED: wechat_unidentified\nFOREIGN_REFUND: foreign_refund\nADJUSTMENT: adjustment\nREVERSAL: reversal",
+                description="PAYMENT: payment\nSURPLUS: surplus\nSUSPENSE: suspense\nREFUND_APPROVED: refund_approved\nREFUNDED: refunded\nREFUND_CANCELLED: refund_cancelled\nCOMMISSION: commission\nCOMMISSION_REFUND: commission_refund\nSETTLED_TO_BANK: settled_to_bank\nWECHAT_UNIDENTIFIED: wechat_unidentified\nFOREIGN_REFUND: foreign_refund\nADJUSTMENT: adjustment\nREVERSAL: reversal\nSHIFT_FLOAT: shift_float\nCASH_VARIANCE: cash_variance\nSHIFT_HANDOVER: shift_handover\nCASH_BANKED: cash_banked\nCASH_DRAWN: cash_drawn",
                 enum_type=EntryKind,
                 max_length=32,
             ),

@@ -82,6 +82,11 @@ class Act(StrEnum):
     ADJUSTMENT_SIGN = "adjustment.sign"  # the second person, never the one who asked
     FINANCE_CLOSE = "finance.close"  # a month of a legal entity, for good
     ENTRY_REVERSE = "entry.reverse"  # ask for a reversal, or decide about a colleague's
+    SHIFT_READ = "shift.read"
+    SHIFT_WORK = "shift.work"  # open, count and hand over one's own, and take money in it
+    SHIFT_APPROVE = "shift.approve"
+    CASH_BANK = "cash.bank"  # from the safe to the bank
+    CASH_DRAW = "cash.draw"  # from the bank into the safe
 
 
 _ = Role
@@ -133,6 +138,11 @@ TABLE: Mapping[Act, frozenset[Role]] = {
     Act.ADJUSTMENT_SIGN: frozenset({_.MANAGER, _.FINANCE}),
     Act.FINANCE_CLOSE: frozenset({_.FINANCE}),
     Act.ENTRY_REVERSE: frozenset({_.FINANCE}),
+    Act.SHIFT_READ: frozenset({_.MANAGER, _.CASHIER, _.FINANCE, _.AUDITOR}),
+    Act.SHIFT_WORK: frozenset({_.CASHIER}),
+    Act.SHIFT_APPROVE: frozenset({_.FINANCE}),
+    Act.CASH_BANK: frozenset({_.CASHIER, _.FINANCE}),
+    Act.CASH_DRAW: frozenset({_.FINANCE}),
 }
 del _
 

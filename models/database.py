@@ -18,6 +18,7 @@ MODULES = [
         "prepaid", "deposit",
         "reconciliation",
         "closed_period", "reversal", "report_file",
+        "shift", "bank_slip",
     )
 ]  # fmt: skip
 APP_ROLE = "linli_app"

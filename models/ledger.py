@@ -16,7 +16,7 @@ class AccountKind(StrEnum):
 
     WECHAT_CLEARING = "wechat_clearing"  # 微信在途: at WeChat, not yet in the bank; holder = merchant account
     BANK = "bank"  # 银行存款
-    CASH_ON_HAND = "cash_on_hand"  # 库存现金; holder = shift
+    CASH_ON_HAND = "cash_on_hand"  # 库存现金; holder = shift; none = the safe (保险柜)
     POS_CLEARING = "pos_clearing"  # POS 在途
     RECEIVED = "received"  # 已收款: income received for charges
     PREPAID = "prepaid"  # 预存款; holder = customer
@@ -25,6 +25,7 @@ class AccountKind(StrEnum):
     SUSPENSE = "suspense"  # 待查款: money that fails our checks; holder = merchant account
     COMMISSION = "commission"  # 手续费
     REFUND_PENDING = "refund_pending"  # 退款在途: approved, not with the payer yet; holder = merchant account or null
+    CASH_VARIANCE = "cash_variance"  # 长短款: what a count found more or less than it should
 
 
 class Account(Row):
@@ -64,6 +65,11 @@ class EntryKind(StrEnum):
     FOREIGN_REFUND = "foreign_refund"  # given back at WeChat's own site, out of suspense; source = difference
     ADJUSTMENT = "adjustment"  # two people say so; source = adjustment
     REVERSAL = "reversal"  # 红冲: the mirror image of another entry; source = reversal
+    SHIFT_FLOAT = "shift_float"  # 备用金 from the safe into a drawer; source = shift drawer
+    CASH_VARIANCE = "cash_variance"  # a count found more or less; source = shift drawer
+    SHIFT_HANDOVER = "shift_handover"  # a counted drawer's cash to the next shift or the safe; source = shift drawer
+    CASH_BANKED = "cash_banked"  # from the safe to the bank; source = bank slip
+    CASH_DRAWN = "cash_drawn"  # from the bank into the safe; source = bank slip
 
 
 class Entry(Model):

@@ -82,6 +82,8 @@ class Payment(Row):
     channel = fields.CharEnumField(Channel, max_length=32)
     payer_resident_id = fields.UUIDField(null=True, db_index=True)
     payer_staff_id = fields.UUIDField(null=True)
+    shift_id = fields.UUIDField(null=True)  # of money that was taken at the counter
+    tendered_fen = fields.BigIntField(null=True)  # cash that was given; what is more than the amount went back
     amount_fen = fields.BigIntField()
     state = fields.CharEnumField(PaymentState, max_length=32, default=PaymentState.OPEN)
     surplus_fen = fields.BigIntField(default=0)  # of the money that came, what found no bill to go to

@@ -10,6 +10,7 @@ from payments.bill import NewBill, NewLine, issue_bill_tx, publish_bill_tx, void
 from payments.bill_batch import issue_bills_tx
 from payments.callback import MAX_BYTES as MAX_NOTIFICATION_BYTES
 from payments.callback import receive
+from payments.cash import count_drawer_tx, drawer_tx, hand_over_drawer_tx, hold_open_shift_tx, post_bank_slip_tx
 from payments.catch_up import CatchUpReport, begin_catch_up, catch_up, read_bills
 from payments.charge import OpenedPayment, Payer, open_payment, pay_group
 from payments.check import INVARIANTS, Violation, violations
@@ -29,6 +30,7 @@ from payments.errors import (
     BillOfAnother,
     BillsNeedSeparatePayments,
     BillVoided,
+    CashNotThere,
     DepositReturnNotAsked,
     DifferenceNotConfirmed,
     EntryNotReversible,
@@ -106,6 +108,7 @@ __all__ = [
     "BillUnreadable",
     "BillVoided",
     "BillsNeedSeparatePayments",
+    "CashNotThere",
     "CatchUpReport",
     "DepositReturnNotAsked",
     "DifferenceNotConfirmed",
@@ -170,11 +173,15 @@ __all__ = [
     "compare_statement",
     "configure",
     "confirm_difference",
+    "count_drawer_tx",
     "decide_adjustment_tx",
     "decide_reversal_tx",
     "deduct_deposit_tx",
+    "drawer_tx",
     "forget_keys",
+    "hand_over_drawer_tx",
     "hold_deposits_tx",
+    "hold_open_shift_tx",
     "issue_bill_tx",
     "issue_bills_tx",
     "issue_receipt",
@@ -192,6 +199,7 @@ __all__ = [
     "pay_out_refund",
     "pay_owed_from_prepaid_tx",
     "place_difference_tx",
+    "post_bank_slip_tx",
     "publish_bill_tx",
     "read_bills",
     "receive",

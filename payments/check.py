@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from models.unit_of_work import rows
+from payments.check_cash import CASH
 from payments.check_held import HELD
 from payments.check_period import PERIODS
 from payments.check_reconciliation import RECONCILIATION_INVARIANTS
@@ -343,6 +344,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     ),
     *HELD,
     *REFUND_INVARIANTS,
+    *CASH,
     *RECONCILIATION_INVARIANTS,
     *PERIODS,
 )

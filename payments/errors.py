@@ -250,6 +250,14 @@ class ForeignRefundUnmatched(Refusal):
     en = "What was chosen does not add up to what WeChat gave back."
 
 
+class CashNotThere(Refusal):
+    """Less cash of this legal entity is there than is to be taken out."""
+
+    status = 409
+    zh = "该收款主体的现金不足，请核对金额。"
+    en = "There is less cash of this legal entity than is to be taken out."
+
+
 class WechatUnavailable(Refusal):
     """WeChat gave no trustworthy answer; the payment stays open, a repeat of the request goes on with it."""
 

@@ -26,6 +26,7 @@ from models.refund import (
 )
 from models.unit_of_work import unit_of_work
 from payments.case import resolve_case_tx
+from payments.cash import take_out_tx
 from payments.errors import BankSerialNeeded, BankSerialUsed, RefundAtWechat, RefundNotByHand, WechatUnavailable
 from payments.gateways.base import GatewayError
 from payments.merchant import gateway_of
@@ -91,16 +92,11 @@ async def _commit_change(
     await record_refund_tx(actor, "refund.change_method", refund, {"before": str(before), "method": str(method)})
 
 
-async def drawer_of(actor: Actor) -> UUID | None:
-    """Whose cash is handed over; None is the safe."""
-    return None
-
-
 async def pay_out_refund(actor: Actor, refund_id: UUID, reference: str | None) -> None:
     """Record that a person gave the money back: by transfer, with the bank's serial as ``reference``, or in cash.
 
-    Afterwards it is refunded and posted, once. Refuses with RefundNotByHand, BankSerialNeeded, BankSerialUsed, and
-    MoveNotAllowed unless it is approved.
+    Afterwards it is refunded and posted, once. Refuses with RefundNotByHand, BankSerialNeeded, BankSerialUsed,
+    CashNotThere, and MoveNotAllowed unless it is approved.
     """
     try:
         await _commit_pay_out(actor, refund_id, reference or None)
@@ -124,7 +120,7 @@ async def _pay_out_tx(actor: Actor, payment: Payment, refund: Refund, reference:
         raise BankSerialNeeded()
     refund.paid_out_by_staff_id = actor.id
     refund.pay_out_reference = reference if transfer else None
-    drawer_id = None if transfer else await drawer_of(actor)
+    drawer_id = None if transfer else await take_out_tx(actor, refund)
     await settle_refund_tx(payment, refund, clock.now(), drawer_id=drawer_id)
     await record_refund_tx(
         actor, "refund.pay_out", refund, {"amount_fen": refund.amount_fen, "method": str(refund.method)}

@@ -230,6 +230,20 @@ async def _money(owner: asyncpg.Connection, number: int) -> None:
                  asked_by_staff_id=own("staff"), decided_by_staff_id=own("second staff"), decided_at=NOW)  # fmt: skip
     await insert(owner, "report_files", id=own("report file"), **org, staff_id=own("staff"), format="csv",
                  state="ready", body=b"x", next_check_at=NOW)  # fmt: skip
+    shift = {**org, **here, "staff_id": own("staff")}
+    await insert(owner, "staff", id=own("finance"), **org, username=f"finance{number}")
+    await insert(owner, "shifts", id=own("open shift"), **shift, state="open")
+    await insert(owner, "shifts", id=own("closed shift"), **shift, state="closed", closed_at=NOW)
+    await insert(owner, "shifts", id=own("shift"), **shift, state="approved", closed_at=NOW, handed_over_at=NOW,
+                 handed_to_shift_id=own("open shift"), approved_at=NOW,
+                 approved_by_staff_id=own("finance"))  # fmt: skip
+    await insert(owner, "shift_drawers", id=own("drawer"), **org, **here, shift_id=own("shift"), legal_entity_id=entity,
+                 expected_fen=1, counted_fen=1)  # fmt: skip
+    await insert(owner, "payments", id=own("taken payment"), **org, **here, customer_id=customer,
+                 legal_entity_id=entity, channel="pos", reference="000123", payer_staff_id=own("staff"),
+                 shift_id=own("shift"), amount_fen=100, surplus_fen=0, state="paid", paid_at=NOW)  # fmt: skip
+    await insert(owner, "bank_slips", id=own("slip"), **org, **here, legal_entity_id=entity, kind="deposit",
+                 recorded_by_staff_id=own("staff"))  # fmt: skip
     await insert(owner, "receipts", id=own("receipt"), **org, **here, legal_entity_id=entity, customer_id=customer,
                  payer_resident_id=own("resident"), payment_id=own("payment"), year=2026, sequence=1,
                  issued_on=TODAY)  # fmt: skip

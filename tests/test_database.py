@@ -121,6 +121,9 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
         ["state = 'void'", "state = 'void', voided_at = now()", "voided_at = now(), void_reason = 'x'"],
     ),
     "bills_state_check": ("bills", "bill", ["state = 'lost'", "state = ''"]),
+    "bank_slips_amount_fen_check": ("bank_slips", "slip", ["amount_fen = 0", "amount_fen = 10000000000001"]),
+    "bank_slips_kind_check": ("bank_slips", "slip", ["kind = 'lost'"]),
+    "bank_slips_words_check": ("bank_slips", "slip", ["number = ''", "bank = ''"]),
     "catch_up_days_check": (
         "catch_up_days", "catch-up day", ["next_check_at = now()", "state = 'waiting', line_count = NULL"],
     ),
@@ -227,6 +230,9 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     ),
     "payments_surplus_channel": ("payments", "payment", ["channel = 'surplus'", "surplus_of_payment_id = id"]),
     "payments_state_check": ("payments", "payment", ["state = 'lost'"]),
+    "payments_tendered_check": (
+        "payments", "payment", ["tendered_fen = 100", "tendered_fen = 99, channel = 'cash'"],
+    ),
     "policies_words_check": ("policies", "policy", ["text = NULL"]),
     "receipt_files_check": ("receipt_files", "file", ["state = 'queued'", "next_check_at = now()"]),
     "receipt_files_check1": (
@@ -313,6 +319,22 @@ CHECKS: dict[str, tuple[str, str, list[str]]] = {
     "sessions_check": (
         "sessions", "session", ["resident_id = NULL", "app_id = NULL", "kind = 'staff'", "kind = 'system'"],
     ),
+    "shift_drawers_amounts_check": (
+        "shift_drawers", "drawer", ["float_fen = -1", "expected_fen = -1", "counted_fen = -1"],
+    ),
+    "shift_drawers_counted_check": ("shift_drawers", "drawer", ["expected_fen = NULL", "counted_fen = NULL"]),
+    "shifts_approved_check": (
+        "shifts", "shift",
+        ["approved_at = NULL", "approved_by_staff_id = NULL", "approved_by_staff_id = staff_id",
+         "state = 'handed_over'"],
+    ),
+    "shifts_closed_check": ("shifts", "closed shift", ["closed_at = NULL", "state = 'open'"]),
+    "shifts_handed_over_check": (
+        "shifts", "closed shift",
+        ["state = 'handed_over'", "handed_over_at = now()", "handed_to_shift_id = id",
+         "state = 'handed_over', handed_over_at = now(), handed_to_shift_id = id"],
+    ),
+    "shifts_state_check": ("shifts", "shift", ["state = 'lost'", "state = ''"]),
     "shipping_uploads_check": (
         "shipping_uploads", "upload", ["next_check_at = NULL", "state = 'failed'"],
     ),
@@ -437,6 +459,7 @@ UNIQUE = {
     "payment_attempts_order": ("merchant_account_id, out_trade_no", ""),
     "payment_attempts_transaction": ("mchid, transaction_id", "(transaction_id IS NOT NULL)"),
     "payment_bills_one_live": ("bill_id", "live"),
+    "payments_reference_once": ("legal_entity_id, channel, reference", "((reference)::text <> ''::text)"),
     "payments_one_from_surplus": ("surplus_of_payment_id", "(surplus_of_payment_id IS NOT NULL)"),
     "deposit_deductions_payment": ("payment_id", ""),
     "deposits_bill": ("bill_id", ""),
@@ -458,6 +481,7 @@ UNIQUE = {
     "rooms_name": ("community_id, name", ""),
     "second_factors_staff_id_key": ("staff_id", ""),
     "sessions_token_hash_key": ("token_hash", ""),
+    "shifts_one_open": ("staff_id, community_id", "((state)::text = 'open'::text)"),
     "shipping_uploads_payment_id_key": ("payment_id", ""),
     "staff_roles_one": ("staff_id, community_id, role", "nulls equal"),
     "staff_username_key": ("username", ""),
@@ -470,6 +494,8 @@ UNIQUE = {
     "uid_closed_peri_legal_e_6c7f96": ("legal_entity_id, month", ""),
     "uid_credit_note_refund__3449dc": ("refund_id, bill_line_id", ""),
     "uid_discrepanci_kind_7c2f7e": ("kind, source_id", ""),
+    "uid_bank_slips_legal_e_e23ced": ("legal_entity_id, kind, number", ""),
+    "uid_shift_drawe_shift_i_3a6333": ("shift_id, legal_entity_id", ""),
     "uid_entries_kind_a44369": ("kind, source_id, leg", ""),
     "uid_fee_items_communi_354474": ("community_id, name", ""),
     "uid_fee_items_communi_76a7d7": ("community_id, code", ""),
@@ -727,6 +753,32 @@ async def test_who_closed_their_account_pays_nothing_new(room_to_break: asyncpg.
     await refused(room_to_break, RESTRICT, f"{close} WHERE id = '{uid(1, 'resident')}'", copy)
 
 
+async def test_no_more_cash_is_taken_out_than_is_there(room_to_break: asyncpg.Connection) -> None:
+    safe = "gen_random_uuid(), now(), organization_id, community_id, legal_entity_id, 'cash_on_hand', NULL"
+    await room_to_break.execute(
+        "INSERT INTO accounts (id, created_at, organization_id, community_id, legal_entity_id, kind, holder_id)"
+        f" SELECT {safe} FROM accounts WHERE id = '{uid(1, 'received')}'"
+    )
+    cash = "(SELECT id FROM accounts WHERE kind = 'cash_on_hand')"
+    clearing = f"'{uid(1, 'wechat_clearing')}'"
+
+    def moved(kind: str, debit: str, credit: str, fen: int) -> str:
+        return (
+            "INSERT INTO entries (community_id, legal_entity_id, kind, source_id, leg, debit_account_id,"
+            " credit_account_id, amount_fen, occurred_at, posted_at, posted_on) SELECT community_id, legal_entity_id,"
+            f" '{kind}', gen_random_uuid(), 0, {debit}, {credit}, {fen}, occurred_at, posted_at, posted_on"
+            f" FROM entries WHERE source_id = '{uid(1, 'paid attempt')}'"
+        )
+
+    check = asyncpg.CheckViolationError
+    came = moved("payment", cash, clearing, 100)
+    for kind in ("cash_banked", "shift_handover", "shift_float", "refunded"):
+        await refused(room_to_break, check, moved(kind, clearing, cash, 1))
+        await refused(room_to_break, check, came, moved(kind, clearing, cash, 101))
+        await accepted(room_to_break, came, moved(kind, clearing, cash, 60), moved(kind, clearing, cash, 40))
+        await refused(room_to_break, check, came, moved(kind, clearing, cash, 60), moved(kind, clearing, cash, 41))
+
+
 class TestAnIssuedBill:
     BILL = f"WHERE id = '{uid(1, 'bill')}'"
     FREE = frozenset({"state", "paid_fen", "credited_fen", "voided_at", "void_reason", "merchant_account_id"})
@@ -893,6 +945,7 @@ APPEND_ONLY = {
     "statement_parts",
     "closed_periods", "closed_balances",
     "refund_lines", "credit_notes",
+    "bank_slips",
 }  # fmt: skip
 MAY_DELETE = {
     "idempotency_keys", "process_reports", "rate_limits", "receipt_files", "recovery_codes", "second_factors",

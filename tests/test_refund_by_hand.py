@@ -3,6 +3,7 @@
 import asyncio
 from datetime import date, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -20,6 +21,7 @@ from models.refund import Refund, RefundAttempt
 from models.unit_of_work import unit_of_work
 from payments.merchant import settings
 from tests.conftest import Drain, SandboxControl
+from tests.counter import Counter
 from tests.refund_home import Paid, paid_home
 from tests.surplus_home import balances, states
 from tests.till import till
@@ -79,6 +81,10 @@ async def test_what_wechat_closed_is_handed_over_in_cash(paid: Paid, sandbox: Sa
     await paid.decided(first, "CLOSED")
     assert (await paid.act(first, "method", {"method": "bank"})).status_code == 200
     assert (await paid.act(first, "method", {"method": "cash"})).status_code == 200
+    refused = await paid.act(first, "pay-out", {}, person=paid.clerk)
+    assert (refused.status_code, refused.json()["code"]) == (409, "cash_not_there")
+    safe = Counter(paid.home, paid.clerk, paid.finance)
+    assert (await safe.slip("withdrawal", 1000)).status_code == 201
     assert (await paid.act(first, "pay-out", {}, person=paid.clerk)).json()["status"] == "refunded"
     bill = await Bill.get()
     assert (bill.state, bill.paid_fen) == ("part_paid", 24068)
@@ -94,7 +100,7 @@ async def test_what_wechat_closed_is_handed_over_in_cash(paid: Paid, sandbox: Sa
     given_up = await paid.act(late, "cancel", {"reason": "业主改变主意"})
     assert given_up.json()["status"] == "cancelled"
     assert await balances() == {
-        "wechat_clearing": 25068, "received": -21068, "cash_on_hand": -1000, "bank": -3000,
+        "wechat_clearing": 25068, "received": -21068, "bank": -4000,
     }  # fmt: skip
     assert len(await paid.at_wechat()) == 1
 
@@ -103,6 +109,8 @@ async def test_what_wechat_closed_is_handed_over_in_cash(paid: Paid, sandbox: Sa
 async def test_what_came_at_the_counter_goes_back_by_hand(world: World, drain: Drain, books) -> None:
     counter = await till(world)
     finance = await world.staff(counter.home.company, Role.FINANCE, counter.home.community)
+    opened = (await Counter(counter.home, counter.clerk, finance).open_shift()).json()
+    counter.shift = UUID(opened["id"])
     payment = await counter.take(Channel.CASH, (counter.home.bills[0], 25068))
     ask = f"/api/v1/staff/payments/{payment.id}/refunds"
     refused = await counter.clerk.post(ask, {"reason": "交重了", "method": "wechat_original"})
@@ -113,6 +121,8 @@ async def test_what_came_at_the_counter_goes_back_by_hand(world: World, drain: D
     assert (early.status_code, early.json()["code"], refund["method"]) == (409, "move_not_allowed", "cash")
     assert (await finance.post(f"{path}/approve")).json()["status"] == "approved"
     assert (await counter.clerk.post(f"{path}/pay-out", {})).json()["status"] == "refunded"
+    (drawer,) = (await counter.clerk.get(f"/api/v1/staff/shifts/{opened['id']}")).json()["drawers"]
+    assert drawer["float_fen"] == 0  # out of the drawer it went into, not out of the empty safe
     assert await RefundAttempt.all().count() == 0
     assert (await Bill.get(id=counter.home.bills[0].id)).state == "open"
     assert await balances() == {}
