@@ -1,10 +1,6 @@
 """Keys change while everything runs: what is under the old one and under the new one is read side by side."""
 
 import asyncio
-import base64
-import json
-import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +19,6 @@ from models.merchant_account import APIV3_KEY_CONTEXT, MerchantAccount
 from models.occupancy import Occupancy, OccupancyKind
 from models.resident import Resident
 from models.secret_column import SECRET_COLUMNS
-from server.keys import show_status
 from services import key_rotation
 from services.miniprogram import configure as forget_tokens
 from tests.conftest import Database, Drain, SandboxControl
@@ -209,37 +204,3 @@ async def test_keys_that_do_not_fit_are_found_before_anything_is_written(world: 
         assert await key_rotation.unfit_keys() == sentence
     secret.configure(KEYRING)
     assert await key_rotation.unfit_keys() is None
-
-
-async def _linli(database: Database, keys: dict[str, bytes], index: dict[str, bytes], *words: str) -> tuple[int, str]:
-    def told(named: dict[str, bytes]) -> str:
-        return json.dumps({name: base64.b64encode(key).decode() for name, key in named.items()})
-
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "server.cli", *words,
-        env=os.environ | {"DATABASE_URL": database.url, "LINLI_FIELD_KEYS": told(keys), "LINLI_INDEX_KEY": told(index),
-                          "LINLI_PORT": "1"},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    said, _ = await process.communicate()
-    return process.returncode or 0, said.decode()
-
-
-async def test_the_commands_say_what_they_do(
-    world: World, database: Database, capsys: pytest.CaptureFixture[str]
-) -> None:
-    await world.home(bills=0)
-    both, index = {"test": OLD, "new": NEW}, {"": OLD_INDEX, "i2": NEW_INDEX}
-
-    (worker_code, worker), (status_code, status) = await asyncio.gather(
-        _linli(database, {"new": NEW}, index, "worker"), _linli(database, both, index, "keys", "status")
-    )
-    assert worker_code == 1 and "the keys do not fit the database" in worker and "“test”" in worker
-    assert status_code == 1
-    assert f"{'customers.phone_cipher':38} {'key test':24} {1:>9}  to be rotated" in status
-    rotate_code, rotated = await _linli(database, both, index, "keys", "rotate")
-    assert rotate_code == 0 and f"{'customers.phone_cipher':38} {1:>9} written anew" in rotated, rotated
-    secret.configure(ALONE)
-    capsys.readouterr()
-    assert await show_status() and await key_rotation.unfit_keys() is None
-    assert f"{'customers.phone_index':38} {'key i2':24} {1:>9}  writes" in capsys.readouterr().out

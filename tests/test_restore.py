@@ -1,10 +1,8 @@
 """The drill: the books are lost, come back from a backup, and catch up with what WeChat knows."""
 
-import asyncio
 import json
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,7 +32,6 @@ from server.restore import restore
 from services.seal import seal_books
 from services.seal_check import check_seals
 from tests.conftest import Database, Drain, SandboxControl
-from tests.furniture import furnish
 from tests.wechat_bills import BillDesk, of_orders, tomorrow_at
 from tests.world import KEYRING, Home, World
 
@@ -320,36 +317,3 @@ def test_the_tool_fits_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "(PostgreSQL) 18" in subprocess.run([packaged, "--version"], capture_output=True, text=True).stdout
     with pytest.raises(CannotRun, match="pg_dump of PostgreSQL 19 or newer is needed"):
         find_tool("pg_dump", 19)
-
-
-async def test_from_the_command_line(owner: asyncpg.Connection, database: Database, tmp_path: Path) -> None:
-    """Exit codes and words, as cron and a person meet them."""
-    await furnish(owner)
-    await owner.execute("ALTER TABLE seals DISABLE TRIGGER USER; DELETE FROM seals")
-    await seal_books()
-
-    async def linli(*arguments: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "server.cli", *arguments,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "LINLI_ENV": "dev", "LINLI_STATE": str(tmp_path / "state"),
-                 "DATABASE_URL": database.url, "LINLI_OWNER_DATABASE_URL": database.owner_url},
-        )  # fmt: skip
-        said, _ = await process.communicate()
-        return process.returncode or 0, said.decode()
-
-    (tmp_path / "state").mkdir()
-    code, said = await linli("backup", str(tmp_path / "backup"))
-    head = next(line.split()[-1] for line in said.splitlines() if line.startswith("head   entries"))
-    assert code == 0 and "Not in it: the file keys.json" in said
-    code, said = await linli("check", "--seals", "--head", head)
-    assert code == 0 and f"ok     entries 3 {head}" in said and "18 rows read again, 0 not sealed yet" in said
-    await owner.execute("ALTER TABLE entries DISABLE TRIGGER USER; UPDATE entries SET amount_fen = 1 WHERE id = 2")
-    code, said = await linli("check", "--seals", "--head", "f" * 64)
-    assert code == 1 and "BROKEN entries, rows 1 to 3: rows are not as they were sealed: 1 changed (changed: 2)" in said
-    assert f"BROKEN seals: no seal has the digest {'f' * 64}" in said
-    code, said = await linli("restore", str(tmp_path / "backup"))
-    assert code == 1 and "linli: the database is not empty" in said
-    await owner.execute("UPDATE catch_ups SET finished_at = begun_at")
-    code, said = await linli("catch-up")
-    assert code == 1 and "nothing to catch up with" in said
