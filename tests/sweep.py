@@ -25,6 +25,7 @@ from models.reconciliation import (
     StatementSource,
 )
 from tests.conftest import Drain, SandboxControl
+from tests.counter import counter_of
 from tests.surplus_home import paid_for_nothing
 from tests.world import Home, Person, World, unknown_id
 
@@ -158,6 +159,7 @@ async def everything_of(world: World, home: Home, sandbox: SandboxControl, drain
         "prepaid_account_id": await owner.fetchval("SELECT id::text FROM accounts WHERE kind = 'prepaid'"),
         "prepaid_run_id": run["id"],
     }
+    more["shift_id"] = (await (await counter_of(world, home)).open_shift()).json()["id"]
     assert all(more.values()), more
     line = await owner.fetchval("SELECT id::text FROM bill_lines WHERE bill_id = $1", ids["bill_id"])
     ids |= await _reconciled(home, finance)

@@ -16,7 +16,7 @@ from handlers.route import PageQuery, Route, Who, all_routes
 from kit.paging import encode_cursor
 from models.access import STAFF_ROLES, Role
 from tests.conftest import Drain, SandboxControl
-from tests.sweep import ask, counted, everything_of, named_ids
+from tests.sweep import ABOUT_ONESELF, ask, counted, everything_of, named_ids
 from tests.world import Home, Person, World, unknown_id
 
 pytestmark = pytest.mark.usefixtures("unlimited")
@@ -52,12 +52,13 @@ async def callers(world: World, home: Home) -> dict[str, tuple[Person, dict[str,
 
 
 # What is no secret to each: a community, its buildings and rooms to those who live there; the company's own register
-# of customers and settings to its staff (they are of the company, not of one community).
+# of customers and settings to its staff (they are of the company, not of one community),
+# as a merchant account's days at WeChat are, which may serve several; their differences are of one.
 SHARED = {
     "neighbour": {"community_id", "building_id", "unit_id", "room_id", "fee_item_id", "legal_entity_id", "app_id",
                   "merchant_account_id", "wechat_app_id", "policy_id"},
-    "of the next community": {"customer_id", "legal_entity_id", "merchant_account_id", "wechat_app_id", "app_id",
-                              "staff_id", "policy_id"},
+    "of the next community": {"customer_id", "legal_entity_id", "entity_id", "merchant_account_id", "wechat_app_id",
+                              "app_id", "staff_id", "policy_id", "reconciliation_id", "statement_id"},
     "of another company": set(),
 }  # fmt: skip
 
@@ -86,6 +87,10 @@ async def test_one_foreign_id_among_ones_own(
         foreign = foreign_of(name, ids)
         for one in all_routes():
             if one.who not in (wanted, Who.ANY) or one.path.endswith(ENDS_THE_SESSION):
+                continue
+            # A report as a file: three at once are the most, and the fourth is refused whatever it asks for. What is in
+            # them is what the page says (tests/test_report_file.py), and the page is asked here.
+            if (one.method, one.path) in ABOUT_ONESELF and one.path.endswith("/files"):
                 continue
             for swapped in swaps(one, foreign):
                 theirs = await ask(person, one, own | {swapped: foreign[swapped]})
