@@ -531,6 +531,7 @@ class Town:
 
 
 BLIND = "blind"
+LEAVES_A_REFUND = "services.surplus._return.after_commit"
 
 
 Stories = dict[str, tuple[int, Callable[[Town, Household], Awaitable[None]]]]
@@ -572,7 +573,8 @@ class Plan:
             if who == name:
                 del self.left[index]
                 return point
-        return None
+        # Whoever serves sends a refund at once; the worker comes by there only for what a crash left unsent.
+        return LEAVES_A_REFUND if self.kills and self.left and name == "serve" else None
 
     def killed(self, name: str, point: str) -> None:
         self.done.append((name, point))
@@ -580,6 +582,8 @@ class Plan:
     def not_passed(self, name: str, point: str) -> None:
         """It comes again at the end, ten times: few return a surplus in twelve seconds. Then the point is not where
         the table says."""
+        if point == LEAVES_A_REFUND and (name, point) in self.done:
+            return
         self.tried[name, point] = self.tried.get((name, point), 0) + 1
         if self.tried[name, point] > 10:
             raise Trouble(f"{name} never came by {point}")

@@ -21,7 +21,7 @@ import pytest
 
 from server.embedded_postgres import EmbeddedPostgres, remove_files
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = """
 import json, sys
 from functools import partial
